@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep Placement true about compute hosts whose guests live in file-backed memory.
+
+``cmd/agent.py`` is where ``fbm-agent`` starts, ``loop.py`` is its loop, ``plan.py`` holds the
+rules, ``placement.py`` is the only module that speaks to Placement.
+"""
+
+import importlib.metadata
+
+DISTRIBUTION = 'fbm-placement'
+
+
+def version() -> str:
+    """Return the version of the installed distribution."""
+    return importlib.metadata.version(DISTRIBUTION)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent of one host: what it knows between two passes, and what it tells of each."""
+
+import time
+from collections.abc import Callable
+
+from oslo_config import cfg
+from oslo_log import log
+
+from fbm_placement import errors, names, provider, report, requester, settings
+from fbm_placement.placement import Placement, Provider
+from fbm_placement.plan import WITHDRAWN, HostFacts, Target, overcommitment, target
+from fbm_placement.quarrel import Quarrel
+from fbm_placement.reconcile import Outcome, Reconciler
+from fbm_placement.requester import Requester
+
+LOG = log.getLogger(__name__)
+
+_CONNECTION_HOLDS = (errors.ConflictError, errors.BadRequestError, errors.NotFoundError)
+
+
+class Agent:
+    """Keeps one host's provider as its configuration says."""
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        host_settings: settings.Settings,
+        *,
+        wait: Callable[[float], object] = time.sleep,
+        before_request: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the checked settings; nothing is asked of anybody yet.
+
+        :param wait: waits between two tries of a pass
+        :param before_request: called before each request; may raise StopRequested
+        :raises ConfigurationError: an option in ``[file_backed_memory]`` is wrong
+        """
+        self._conf = conf
+        self._settings = host_settings
+        self.options = settings.read_agent_options(conf)
+        self._wait = wait
+        self._before_request = before_request
+        self._placement: Placement | None = None
+        self._provider: Provider | None = None
+        self._reconciler: Reconciler | None = None
+        self._traits_ensured = False
+        self._quarrel = Quarrel(clock)
+        self._told_overcommitment: str | None = None
+
+    def run_pass(self) -> Outcome:
+        """Make Placement say what it should, and log what that took.
+
+        :raises NotReadyError: the provider or its inventory isn't there yet
+        :raises PlacementError: Placement could not be asked, or refused
+        :raises ConfigurationError: ``[placement]`` can't be used
+        """
+
+        def run(placement: Placement) -> Outcome:
+            # A pre-filter may forbid a trait only when it exists, on whatever host.
+            if not self._traits_ensured:
+                placement.create_missing_traits(names.OWN_TRAITS)
+                self._traits_ensured = True
+            outcome = self._reconciler_for(placement).run_pass(placement, self._goal())
+            if outcome.plan.waiting_for is not None:
+                raise errors.NotReadyError(f'{self.provider.name}: {outcome.plan.waiting_for}')
+            self._tell(outcome)
+            return outcome
+
+        return self._remembering(run)
+
+    def withdraw(self) -> Outcome:
+        """Take the host's traits back. Raises what ``run_pass`` raises."""
+        return self._remembering(
+            lambda placement: self._reconciler_for(placement).run_pass(placement, WITHDRAWN)
+        )
+
+    def look(self) -> Outcome:
+        """Tell what ``run_pass`` would do; write nothing. Raises what ``run_pass`` raises."""
+        return self._remembering(
+            lambda placement: self._reconciler_for(placement).look(placement, self._goal())
+        )
+
+    @property
+    def provider(self) -> Provider:
+        """The provider that the last pass worked on.
+
+        :raises NotReadyError: there was none
+        """
+        if self._provider is None:
+            raise errors.NotReadyError('no resource provider has been found yet')
+        return self._provider
+
+    def reload(self) -> None:
+        """Read ``[file_backed_memory]`` and the logging options again; a wrong value stops that.
+
+        Nova's options stay as they were: nova-compute reads them once, at its start, and an agent
+        that follows an edited file before that fights it.
+        """
+        try:
+            self._conf.mutate_config_files()
+            options = settings.read_agent_options(self._conf)
+        except (cfg.Error, errors.ConfigurationError, ValueError) as exc:
+            # The line tells whoever edited the file; where it was raised does not.
+            LOG.error('Configuration not read again, the old one stays: %s', exc)  # noqa: TRY400
+            return
+        if options.resource_provider != self.options.resource_provider:
+            self._leave_provider()
+        self.options = options
+        LOG.info('Configuration read again: %s', options)
+
+    def _goal(self) -> Target:
+        return target(self._settings, HostFacts())
+
+    def _remembering(self, work: Callable[[Placement], Outcome]) -> Outcome:
+        """Forget after a failure what it has made doubtful: the next pass finds it anew."""
+        try:
+            return work(self._connected())
+        except errors.NotFoundError as exc:
+            gone, self._provider = self._provider, None
+            raise errors.NotReadyError(
+                f'{gone.name if gone else "the provider"} has gone from Placement ({exc}); '
+                'nova-compute creates it again when it next reports'
+            ) from exc
+        except errors.NotReadyError:
+            self._provider = None
+            raise
+        except errors.PlacementError as exc:
+            # A new connection asks the catalogue again: the endpoint may have moved.
+            if not isinstance(exc, _CONNECTION_HOLDS):
+                self._placement = None
+                self._traits_ensured = False
+            raise
+
+    def _connected(self) -> Placement:
+        if self._placement is None:
+            adapter = requester.connect(self._conf)
+            self._placement = Placement(Requester(adapter, self._before_request))
+        return self._placement
+
+    def _reconciler_for(self, placement: Placement) -> Reconciler:
+        if self._provider is None or self._reconciler is None:
+            lookup = provider.choose_lookup(
+                self.options.resource_provider,
+                provider.read_compute_ids(self._conf),
+                provider.hypervisor_hostnames(),
+            )
+            found = provider.find_provider(placement, lookup)
+            LOG.info('Resource provider: %s (%s), found by %s', found.name, found.uuid, lookup)
+            self._provider = found
+            if self._reconciler is None or self._reconciler.uuid != found.uuid:
+                self._reconciler = Reconciler(found.uuid, self._wait)
+        return self._reconciler
+
+    def _leave_provider(self) -> None:
+        if self._provider is not None:
+            LOG.warning(
+                'resource_provider changed: %s (%s) is left as it is; if it is not a '
+                'file-backed memory host, take its traits %s away by hand '
+                '(openstack resource provider trait delete)',
+                self._provider.name,
+                self._provider.uuid,
+                ', '.join(sorted(names.OWN_TRAITS)),
+            )
+        self._provider = None
+
+    def _tell(self, outcome: Outcome) -> None:
+        name = self.provider.name
+        if outcome.plan.steps:
+            self._tell_change(outcome)
+        excess = overcommitment(outcome.goal, outcome.seen)
+        if excess != self._told_overcommitment:
+            if excess is None:
+                LOG.info('%s: no more is allocated than the host offers again', name)
+            else:
+                LOG.error('%s: %s', name, excess)
+            self._told_overcommitment = excess
+
+    def _tell_change(self, outcome: Outcome) -> None:
+        name = self.provider.name
+        if not outcome.overwritten:
+            LOG.info('%s: %s', name, report.changes(outcome.plan))
+            return
+        times, tell = self._quarrel.count()
+        if tell:
+            LOG.warning('%s: %s', name, report.overwrite(outcome, times))
+        else:
+            LOG.debug('%s: overwritten and put back, %d times so far', name, times)

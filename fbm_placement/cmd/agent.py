@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fbm-agent``: the command line, and what its exit codes mean."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from oslo_config import cfg
+from oslo_log import log
+
+import fbm_placement
+from fbm_placement import conf as configuration
+from fbm_placement import errors, report, settings
+from fbm_placement.agent import Agent
+from fbm_placement.loop import Loop
+from fbm_placement.signals import Signals
+from fbm_placement.systemd import Notifier
+
+LOG = log.getLogger(__name__)
+
+PROG = 'fbm-agent'
+EXIT_GOOD = 0
+EXIT_NOT_THERE = 1
+EXIT_FORBIDDEN = 2
+EXIT_INTERRUPTED = 130
+
+DESCRIPTION = (
+    "Keeps Placement true about this compute host's file-backed memory: the MEMORY_MB inventory "
+    "of the host's resource provider says what [libvirt]file_backed_memory offers, with "
+    "allocation_ratio 1.0, and traits tell the host's state. Without --once, --dry-run or "
+    '--withdraw it runs until it is told to end.'
+)
+EPILOG = (
+    'It reads the files that nova-compute reads; give it the same --config-file arguments. '
+    'May I turn it on here? fbm-agent --dry-run. '
+    'Exit codes of --once, --dry-run and --withdraw: 0 Placement is as it should be; 1 it is not, '
+    'the reason is on stderr; 2 the configuration forbids to run, every reason is on stderr. '
+    'SIGHUP reads [file_backed_memory] and the logging options again.'
+)
+
+CLI_OPTS = (
+    cfg.BoolOpt('once', default=False, help='Make one pass and end. For cron and for tests.'),
+    cfg.BoolOpt(
+        'dry-run',
+        default=False,
+        help='Print what Placement says and should say, write nothing, and end.',
+    ),
+    cfg.BoolOpt(
+        'withdraw',
+        default=False,
+        help="Take this host's traits back, leave the inventory to nova-compute, and end. For "
+        'uninstalling: stop the service first, or it sets them again.',
+    ),
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run ``fbm-agent`` and return its exit code."""
+    try:
+        return _run(sys.argv[1:] if args is None else args)
+    except errors.ConfigurationError as exc:
+        for reason in exc.reasons:
+            print(f'{PROG}: {reason}', file=sys.stderr)
+        return EXIT_FORBIDDEN
+    except errors.FileBackedMemoryError as exc:
+        print(f'{PROG}: {exc}', file=sys.stderr)
+        return EXIT_NOT_THERE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _run(args: Sequence[str]) -> int:
+    conf = configuration.load(
+        args, prog=PROG, description=DESCRIPTION, epilog=EPILOG, cli_opts=CLI_OPTS
+    )
+    one_shot = conf.once or conf.dry_run or conf.withdraw
+    (_log_to_stderr if one_shot else _log_as_a_service)(conf)
+    if conf.withdraw:
+        # A configuration that forbids to run must not forbid to uninstall.
+        host_settings = settings.DISABLED
+    else:
+        host_settings = settings.read_settings(conf)
+        for doubt in settings.doubtful(host_settings):
+            LOG.warning('%s', doubt)
+    if one_shot:
+        return _once(Agent(conf, host_settings), conf)
+    return _serve(conf, host_settings)
+
+
+def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
+    if conf.dry_run:
+        outcome = agent.look()
+        print(report.dry_run(outcome, agent.provider))
+        if outcome.plan.differences:
+            print(f'{PROG}: dry run, nothing was written', file=sys.stderr)
+            return EXIT_NOT_THERE
+        return EXIT_GOOD
+    outcome = agent.withdraw() if conf.withdraw else agent.run_pass()
+    print(report.once(outcome, agent.provider))
+    return EXIT_GOOD
+
+
+def _serve(conf: cfg.ConfigOpts, host_settings: settings.Settings) -> int:
+    notifier = Notifier()
+    with Signals() as signals:
+
+        def before_request() -> None:
+            notifier.watchdog()
+            if signals.stop:
+                raise errors.StopRequested
+
+        agent = Agent(conf, host_settings, wait=signals.wait, before_request=before_request)
+        LOG.info(
+            '%s %s: file-backed memory %s; looking every %d s; configured by %s',
+            PROG,
+            fbm_placement.version(),
+            f'enabled, {host_settings.capacity_mib} MiB' if host_settings.enabled else 'disabled',
+            agent.options.interval,
+            ', '.join([*conf.config_file, *conf.config_dir]),
+        )
+        Loop(agent, signals, notifier).run()
+    return EXIT_GOOD
+
+
+def _log_to_stderr(conf: cfg.ConfigOpts) -> None:
+    # Not into nova.conf's log_dir: run by root it would leave a file there that the service,
+    # which runs as nova, can't write.
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if conf.debug else logging.WARNING,
+        format=f'{PROG}: %(levelname)s: %(message)s',
+        force=True,  # oslo.log has put a handler of its own there
+    )
+
+
+def _log_as_a_service(conf: cfg.ConfigOpts) -> None:
+    try:
+        log.setup(conf, PROG)
+    except (log.LogConfigError, OSError) as exc:
+        raise errors.ConfigurationError(
+            [f'logging: {exc}; expected log_file or log_dir that this user can write']
+        ) from exc
+
+
+if __name__ == '__main__':
+    sys.exit(main())

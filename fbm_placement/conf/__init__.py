@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration: the files that nova-compute reads, and the options that are read from them."""
+
+import os
+from collections.abc import Sequence
+
+from oslo_config import cfg
+from oslo_log import log
+
+import fbm_placement
+from fbm_placement import errors
+from fbm_placement.conf import file_backed_memory, nova
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """Tell oslo-config-generator and the docs this project's own options (not Nova's)."""
+    return [(file_backed_memory.GROUP, list(file_backed_memory.AGENT_OPTS))]
+
+
+def load(
+    args: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    epilog: str | None = None,
+    cli_opts: Sequence[cfg.Opt] = (),
+) -> cfg.ConfigOpts:
+    """Parse the command line and exactly the files that nova-compute would read.
+
+    ``--config-file`` and ``--config-dir`` replace the defaults as they do for nova-compute.
+
+    :raises ConfigurationError: no file was found, or one can't be read or parsed
+    :raises SystemExit: argparse ended the program (``--help``, an unknown flag)
+    """
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    nova.register_opts(conf)
+    file_backed_memory.register_agent_opts(conf)
+    conf.register_cli_opts(cli_opts)
+    try:
+        conf(
+            args=list(args),
+            project='nova',
+            prog=prog,
+            version=fbm_placement.version(),
+            description=description,
+            epilog=epilog,
+            default_config_files=cfg.find_config_files('nova', 'nova-compute'),
+            default_config_dirs=cfg.find_config_dirs('nova', 'nova-compute'),
+        )
+        nova.register_placement_auth_opts(conf)
+    except cfg.Error as exc:
+        raise errors.ConfigurationError([_one_line(exc)]) from exc
+    if not conf.config_file and not conf.config_dir:
+        raise errors.ConfigurationError([_nothing_found()])
+    return conf
+
+
+def _nothing_found() -> str:
+    home = os.path.expanduser('~')
+    return (
+        'no configuration: expected nova.conf, nova-compute.conf or nova.conf.d, as nova-compute '
+        f'reads them, in {home}/.nova, {home}, /etc/nova or /etc; name the files that '
+        'nova-compute is started with: --config-file PATH'
+    )
+
+
+def _one_line(exc: Exception) -> str:
+    return ' '.join(str(exc).split())

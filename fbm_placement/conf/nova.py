@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few options of Nova that the agent needs, as nova.conf (Nova's module) defines them.
+
+Nova isn't imported: the agent runs where Nova may be of any release. An option of Nova that isn't
+registered here is ignored, but one that a registered option interpolates has to be known.
+"""
+
+import importlib.util
+import os
+import socket
+
+from keystoneauth1 import loading
+from oslo_config import cfg
+from oslo_utils import netutils
+
+PLACEMENT_GROUP = 'placement'
+
+REQUEST_TIMEOUT_SECONDS = 30
+"""keystoneauth's own default is to wait for ever."""
+
+_VERSION_OPTS = ('version', 'min_version', 'max_version')
+
+_DISTRIBUTION_PYTHON = '/usr/lib/python3/dist-packages'
+
+
+def _pybasedir() -> str:
+    # Nova's default is where Nova is installed; find_spec looks for it without importing it.
+    spec = importlib.util.find_spec('nova')
+    if spec is None or spec.origin is None:
+        return _DISTRIBUTION_PYTHON
+    return os.path.dirname(os.path.dirname(spec.origin))
+
+
+def _default_opts() -> list[cfg.Opt]:
+    # pybasedir, state_path, my_ip: nova/conf/paths.py and netconf.py. Others interpolate them.
+    return [
+        cfg.StrOpt('pybasedir', default=_pybasedir()),
+        cfg.StrOpt('state_path', default='$pybasedir'),
+        cfg.StrOpt('my_ip', default=netutils.get_my_ipv4()),
+        cfg.StrOpt('host', default=socket.gethostname()),
+        cfg.FloatOpt('ram_allocation_ratio', min=0.0),
+        cfg.IntOpt('reserved_host_memory_mb', default=512, min=0),
+    ]
+
+
+_LIBVIRT_OPTS = (
+    cfg.IntOpt('file_backed_memory', default=0, min=0),
+    cfg.StrOpt('virt_type', default='kvm'),
+)
+
+
+def _ignored(_value: object) -> None:
+    return None
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Register what can be registered before the files are read."""
+    conf.register_opts(_default_opts())
+    conf.register_opts(_LIBVIRT_OPTS, group='libvirt')
+    session_opts = loading.get_session_conf_options()
+    cfg.set_defaults(session_opts, timeout=REQUEST_TIMEOUT_SECONDS)
+    conf.register_opts(session_opts, group=PLACEMENT_GROUP)
+    adapter_opts = [
+        # Which version is needed is the code's to know; Nova ignores these too.
+        cfg.Opt(opt.name, type=_ignored) if opt.dest in _VERSION_OPTS else opt  # type: ignore[arg-type]
+        for opt in loading.get_adapter_conf_options(include_deprecated=False)
+    ]
+    # Without Nova's defaults (nova/conf/placement.py) the look-up in the catalogue fails.
+    cfg.set_defaults(
+        adapter_opts, service_type='placement', valid_interfaces=['internal', 'public']
+    )
+    conf.register_opts(adapter_opts, group=PLACEMENT_GROUP)
+
+
+def register_placement_auth_opts(conf: cfg.ConfigOpts) -> None:
+    """Register ``[placement]auth_type``, wherever ``auth_section`` puts it.
+
+    keystoneauth reads ``auth_section`` while it registers, so the files must have been read.
+    """
+    loading.register_auth_conf_options(conf, PLACEMENT_GROUP)

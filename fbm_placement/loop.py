@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's loop: a pass, a wait that a signal can end, and again."""
+
+import time
+from collections.abc import Callable
+
+from oslo_log import log
+
+from fbm_placement import errors, report, timing
+from fbm_placement.agent import Agent
+from fbm_placement.signals import Signals
+from fbm_placement.systemd import Notifier
+
+LOG = log.getLogger(__name__)
+
+
+class Loop:
+    """Runs passes until somebody asks it to end."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        signals: Signals,
+        notifier: Notifier,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Run ``agent``, listen to ``signals`` and tell systemd through ``notifier``."""
+        self._agent = agent
+        self._signals = signals
+        self._notifier = notifier
+        self._clock = clock
+        self._ready = False
+        self._failures = 0
+        self._last_failure = ''
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT.
+
+        :raises ConfigurationError: ``[placement]`` can't be used, which no waiting mends
+        """
+        while not self._signals.stop:
+            try:
+                self._rest(self._pass())
+            except errors.StopRequested:
+                break
+            if self._signals.take_reload():
+                self._reload()
+        self._notifier.stopping()
+        LOG.info('Asked to end; Placement stays as it is')
+
+    def _pass(self) -> float:
+        """Run one pass and return the seconds to wait after it."""
+        try:
+            outcome = self._agent.run_pass()
+        except (errors.PlacementError, errors.NotReadyError) as exc:
+            return self._failed(exc)
+        if self._failures:
+            LOG.info('Good again after %d failed passes', self._failures)
+        self._failures = 0
+        self._last_failure = ''
+        status = report.status(outcome, self._agent.provider)
+        first, self._ready = not self._ready, True
+        if first:
+            LOG.info('Ready: %s', status)
+            self._notifier.ready(status)
+        else:
+            self._notifier.status(status)
+        return timing.after_success(self._agent.options.interval, first)
+
+    def _failed(self, exc: errors.PlacementError | errors.NotReadyError) -> float:
+        self._failures += 1
+        wait = timing.after_failure(
+            self._failures, self._agent.options.interval, getattr(exc, 'retry_after', None)
+        )
+        # A long outage is told when it begins, when it changes, and then ever more rarely.
+        if str(exc) != self._last_failure or self._failures.bit_count() == 1:
+            LOG.error('%s (try %d; next in %.0f s)', exc, self._failures, wait)
+        self._last_failure = str(exc)
+        self._notifier.status(f'try {self._failures} failed: {exc}')
+        return wait
+
+    def _rest(self, seconds: float) -> None:
+        """Wait, with signs of life for systemd's watchdog, until the time is over or a signal."""
+        end = self._clock() + seconds
+        while (left := end - self._clock()) > 0:
+            self._notifier.watchdog()
+            if self._signals.wait(min(left, self._notifier.watchdog_interval or left)):
+                return
+
+    def _reload(self) -> None:
+        # Before the first good pass systemd waits for READY, and RELOADING would mean that it was.
+        if self._ready:
+            self._notifier.reloading()
+        self._agent.reload()
+        if self._ready:
+            self._notifier.ready('configuration read again')

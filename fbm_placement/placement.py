@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nouns of Placement that the agent reads and writes: providers, inventory, traits."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from fbm_placement import errors, names
+from fbm_placement.plan import Inventory
+from fbm_placement.requester import Requester
+
+T = TypeVar('T')
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A resource provider."""
+
+    uuid: str
+    name: str
+    is_root: bool
+
+
+@dataclass(frozen=True)
+class Allocations:
+    """What instances hold of a provider's MEMORY_MB."""
+
+    allocated_mib: int
+    consumers: int
+
+
+class Placement:
+    """Placement, as far as the agent needs it.
+
+    Every method may raise PlacementError or one of its subclasses, and StopRequested.
+    """
+
+    def __init__(self, requester: Requester) -> None:
+        """Speak through ``requester``."""
+        self._http = requester
+
+    def provider(self, uuid: str) -> Provider:
+        """Return one provider.
+
+        :raises NotFoundError: there is none with this UUID
+        """
+        path = f'/resource_providers/{uuid}'
+        return _read(path, _provider, self._http.get(path))
+
+    def providers_named(self, name: str) -> list[Provider]:
+        """Return the providers with this name: one or none, as Placement keeps names unique."""
+        body = self._http.get('/resource_providers', name=name)
+        return _read(
+            '/resource_providers', lambda b: [_provider(p) for p in b['resource_providers']], body
+        )
+
+    def inventory(self, uuid: str) -> tuple[int, Inventory | None]:
+        """Return the provider's generation and MEMORY_MB record, None where it has none."""
+        path = f'/resource_providers/{uuid}/inventories'
+
+        def parse(body: Mapping[str, Any]) -> tuple[int, Inventory | None]:
+            record = body['inventories'].get(names.MEMORY_MB)
+            return _generation(body), None if record is None else _inventory(record)
+
+        return _read(path, parse, self._http.get(path))
+
+    def put_inventory(self, uuid: str, generation: int, inventory: Inventory) -> int:
+        """Replace the MEMORY_MB record, all six fields of it, and return the new generation.
+
+        :raises ConflictError: the provider's generation isn't ``generation`` any more
+        :raises BadRequestError: the provider has no MEMORY_MB record (any more)
+        """
+        path = f'/resource_providers/{uuid}/inventories/{names.MEMORY_MB}'
+        body = {'resource_provider_generation': generation, **asdict(inventory)}
+        return _read(path, _generation, self._http.put(path, body))
+
+    def traits(self, uuid: str) -> tuple[int, frozenset[str]]:
+        """Return the provider's generation and all of its traits."""
+        path = f'/resource_providers/{uuid}/traits'
+        return _read(path, _traits, self._http.get(path))
+
+    def put_traits(self, uuid: str, generation: int, traits: Collection[str]) -> int:
+        """Replace the provider's whole set of traits and return the new generation.
+
+        :raises ConflictError: the provider's generation isn't ``generation`` any more
+        :raises BadRequestError: one of the traits doesn't exist (any more)
+        """
+        path = f'/resource_providers/{uuid}/traits'
+        body = {'resource_provider_generation': generation, 'traits': sorted(traits)}
+        return _read(path, _generation, self._http.put(path, body))
+
+    def allocations(self, uuid: str) -> Allocations:
+        """Return what instances hold of the provider's MEMORY_MB."""
+        path = f'/resource_providers/{uuid}/allocations'
+
+        def parse(body: Mapping[str, Any]) -> Allocations:
+            amounts = [
+                int(allocation['resources'][names.MEMORY_MB])
+                for allocation in body['allocations'].values()
+                if names.MEMORY_MB in allocation['resources']
+            ]
+            return Allocations(allocated_mib=sum(amounts), consumers=len(amounts))
+
+        return _read(path, parse, self._http.get(path))
+
+    def create_missing_traits(self, wanted: Collection[str]) -> frozenset[str]:
+        """Create those of the ``wanted`` traits that don't exist, and return them."""
+        body = self._http.get('/traits', name='in:' + ','.join(sorted(wanted)))
+        there = _read('/traits', lambda b: frozenset(map(str, b['traits'])), body)
+        missing = frozenset(wanted) - there
+        for trait in sorted(missing):
+            self._http.put(f'/traits/{trait}')
+        return missing
+
+
+def _read(path: str, parse: Callable[[Mapping[str, Any]], T], body: Mapping[str, Any]) -> T:
+    try:
+        return parse(body)
+    except (LookupError, TypeError, ValueError, AttributeError) as exc:
+        raise errors.PlacementError(
+            f'{path}: JSON that is not what Placement answers here ({type(exc).__name__}: {exc}); '
+            'does [placement] point to another service?'
+        ) from exc
+
+
+def _provider(body: Mapping[str, Any]) -> Provider:
+    return Provider(
+        uuid=str(body['uuid']),
+        name=str(body['name']),
+        is_root=body['parent_provider_uuid'] is None,
+    )
+
+
+def _generation(body: Mapping[str, Any]) -> int:
+    return int(body['resource_provider_generation'])
+
+
+def _inventory(record: Mapping[str, Any]) -> Inventory:
+    return Inventory(
+        total=int(record['total']),
+        reserved=int(record['reserved']),
+        min_unit=int(record['min_unit']),
+        max_unit=int(record['max_unit']),
+        step_size=int(record['step_size']),
+        allocation_ratio=float(record['allocation_ratio']),
+    )
+
+
+def _traits(body: Mapping[str, Any]) -> tuple[int, frozenset[str]]:
+    return _generation(body), frozenset(map(str, body['traits']))

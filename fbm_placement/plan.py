@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules: what Placement should say of this host, and the steps from what it says to that.
+
+Pure: nothing here speaks to anyone. What the agent owns is the MEMORY_MB inventory while the host
+is enabled, and its own traits always; every other class, provider and trait is somebody else's.
+"""
+
+from dataclasses import dataclass, fields
+
+from fbm_placement import names
+from fbm_placement.settings import Settings
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The six fields of an inventory. A field left out of a PUT would fall back to a default."""
+
+    total: int
+    reserved: int
+    min_unit: int
+    max_unit: int
+    step_size: int
+    allocation_ratio: float
+
+    @property
+    def capacity_mib(self) -> int:
+        """What can be allocated, MiB, as Placement counts it."""
+        return int((self.total - self.reserved) * self.allocation_ratio)
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What is known of the host itself, beside its configuration."""
+
+    store_is_disk: bool = True
+    """The store is neither tmpfs nor hugetlbfs; what isn't known counts as disk."""
+    healthy: bool = True
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What Placement said of the provider, at one generation."""
+
+    generation: int
+    inventory: Inventory | None
+    """The MEMORY_MB record; None where nova-compute has not created one yet."""
+    traits: frozenset[str]
+    allocated_mib: int = 0
+    """The sum of the MEMORY_MB allocations, MiB."""
+    consumers: int = 0
+    """How many instances (consumers) hold them."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What Placement should say."""
+
+    inventory: Inventory | None
+    """None: the inventory is nova-compute's."""
+    own_traits: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that Placement says and should say otherwise."""
+
+    field: str
+    seen: str
+    wanted: str
+
+
+@dataclass(frozen=True)
+class PutInventory:
+    """Replace the MEMORY_MB record."""
+
+    inventory: Inventory
+
+
+@dataclass(frozen=True)
+class PutTraits:
+    """Replace the provider's set of traits: everything foreign in it is kept."""
+
+    traits: frozenset[str]
+
+
+Step = PutInventory | PutTraits
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps to the target, in an order in which no reader sees capacity that isn't there."""
+
+    differences: tuple[Difference, ...]
+    steps: tuple[Step, ...]
+    waiting_for: str | None = None
+    """What has to come from others before there can be steps."""
+
+
+def target(settings: Settings, facts: HostFacts) -> Target:
+    """Decide what Placement should say of a host with these settings.
+
+    While enabled the six fields are the ones that nova-compute itself reports
+    (``LibvirtDriver.update_provider_tree`` in nova/virt/libvirt/driver.py).
+    """
+    if not settings.enabled:
+        return Target(inventory=None, own_traits=frozenset())
+    traits = {names.TRAIT_ENABLED}
+    if facts.store_is_disk:
+        traits.add(names.TRAIT_DISK)
+    if not facts.healthy:
+        traits.add(names.TRAIT_UNHEALTHY)
+    inventory = Inventory(
+        total=settings.capacity_mib,
+        reserved=settings.reserved_mib,
+        min_unit=1,
+        max_unit=settings.capacity_mib,
+        step_size=1,
+        allocation_ratio=1.0,
+    )
+    return Target(inventory=inventory, own_traits=frozenset(traits))
+
+
+WITHDRAWN = Target(inventory=None, own_traits=frozenset())
+"""For uninstalling: the traits are taken back, the inventory is left to nova-compute."""
+
+
+def make_plan(goal: Target, seen: Observation) -> Plan:
+    """Plan the steps from what Placement says to what it should say.
+
+    The inventory goes before the traits, so the promise is never seen before the capacity. Turning
+    off writes traits alone, so there is no order to mind.
+    """
+    if goal.inventory is not None and seen.inventory is None:
+        return Plan(
+            differences=(Difference(names.MEMORY_MB, 'no inventory', str(goal.inventory.total)),),
+            steps=(),
+            waiting_for='nova-compute has not created the MEMORY_MB inventory yet; '
+            'is nova-compute running on this host?',
+        )
+    steps: list[Step] = []
+    if goal.inventory is not None and goal.inventory != seen.inventory:
+        steps.append(PutInventory(goal.inventory))
+    traits = (seen.traits - names.OWN_TRAITS) | goal.own_traits
+    if traits != seen.traits:
+        steps.append(PutTraits(traits))
+    return Plan(_differences(goal, seen), tuple(steps))
+
+
+def overcommitment(goal: Target, seen: Observation) -> str | None:
+    """Tell that more is allocated than the host offers (nova bug 2104040), or None."""
+    if goal.inventory is None or seen.allocated_mib <= goal.inventory.capacity_mib:
+        return None
+    excess = seen.allocated_mib - goal.inventory.capacity_mib
+    held = '1 instance holds' if seen.consumers == 1 else f'{seen.consumers} instances hold'
+    return (
+        f'{held} {seen.allocated_mib} MiB, {excess} MiB more than the '
+        f'{goal.inventory.capacity_mib} MiB that this host offers: no instance can come here, and '
+        'with a Placement before 14.0 none can be moved off either (bug 2104040); raise '
+        '[libvirt]file_backed_memory if the store is larger, else move instances away, for that '
+        'upgrading Placement or raising it for the time of the move'
+    )
+
+
+def _differences(goal: Target, seen: Observation) -> tuple[Difference, ...]:
+    found: list[Difference] = []
+    if goal.inventory is not None and seen.inventory is not None:
+        for field in fields(Inventory):
+            is_, should_be = (getattr(i, field.name) for i in (seen.inventory, goal.inventory))
+            if is_ != should_be:
+                found.append(Difference(field.name, str(is_), str(should_be)))
+    for trait in sorted(names.OWN_TRAITS):
+        has, should_have = trait in seen.traits, trait in goal.own_traits
+        if has != should_have:
+            found.append(Difference(trait, _presence(has), _presence(should_have)))
+    return tuple(found)
+
+
+def _presence(there: bool) -> str:
+    return 'set' if there else 'not set'

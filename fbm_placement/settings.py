@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nova.conf says that this host offers, and whether the spec lets it run.
+
+The rules are those of the spec and of ``Host._check_file_backed_memory_support`` in
+nova/virt/libvirt/host.py, told all at once instead of one at each restart.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from oslo_config import cfg
+
+from fbm_placement import errors, names
+
+VIRT_TYPES = ('kvm', 'qemu')
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What nova-compute's configuration promises of this host."""
+
+    capacity_mib: int
+    """``[libvirt]file_backed_memory``, MiB. 0: the host's configured state is ``disabled``."""
+    reserved_mib: int
+    """``[DEFAULT]reserved_host_memory_mb``, MiB."""
+    virt_type: str
+    ram_allocation_ratio: float | None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether file-backed memory is configured on this host."""
+        return self.capacity_mib > 0
+
+
+DISABLED = Settings(capacity_mib=0, reserved_mib=0, virt_type='', ram_allocation_ratio=None)
+"""A host that offers no file-backed memory, whatever its configuration says."""
+
+
+@dataclass(frozen=True)
+class AgentOptions:
+    """``[file_backed_memory]``: what may change while the agent runs."""
+
+    resource_provider: str | None
+    interval: int
+
+
+def forbidden(settings: Settings) -> list[str]:
+    """Return every reason why the spec forbids this host to run; none while it is disabled."""
+    if not settings.enabled:
+        return []
+    rules = (_too_large, _overcommitted, _wrong_virt_type, _nothing_left)
+    return [reason for rule in rules if (reason := rule(settings))]
+
+
+def doubtful(settings: Settings) -> list[str]:
+    """Return what runs here, but not with every release of Nova."""
+    if settings.enabled and settings.reserved_mib > 0:
+        doubt = (
+            f'[DEFAULT]reserved_host_memory_mb is {settings.reserved_mib}: nova-compute 34 and '
+            'later does not start with file-backed memory and a reserve (earlier ones warn); '
+            'set reserved_host_memory_mb = 0'
+        )
+        return [doubt]
+    return []
+
+
+def read_settings(conf: cfg.ConfigOpts) -> Settings:
+    """Read Nova's options and check them.
+
+    :raises ConfigurationError: with every reason at once
+    """
+    reader = _Reader()
+    settings = Settings(
+        capacity_mib=reader.value(
+            lambda: conf.libvirt.file_backed_memory,
+            '[libvirt]file_backed_memory',
+            'a whole number of MiB, e.g. 1048576 for 1 TiB, or 0 for DRAM',
+            stand_in=names.PLACEMENT_MAX_INT,
+        ),
+        reserved_mib=reader.value(
+            lambda: conf.reserved_host_memory_mb,
+            '[DEFAULT]reserved_host_memory_mb',
+            'a whole number of MiB, 0 or more',
+            stand_in=0,
+        ),
+        virt_type=reader.value(
+            lambda: conf.libvirt.virt_type,
+            '[libvirt]virt_type',
+            ' or '.join(VIRT_TYPES),
+            stand_in=VIRT_TYPES[0],
+        ),
+        ram_allocation_ratio=reader.value(
+            lambda: conf.ram_allocation_ratio,
+            '[DEFAULT]ram_allocation_ratio',
+            '1.0',
+            stand_in=1.0,
+        ),
+    )
+    reasons = [*reader.reasons, *forbidden(settings)]
+    if reasons:
+        raise errors.ConfigurationError(reasons)
+    return settings
+
+
+def read_agent_options(conf: cfg.ConfigOpts) -> AgentOptions:
+    """Read the agent's own options.
+
+    :raises ConfigurationError: with every reason at once
+    """
+    own = conf.file_backed_memory
+    reader = _Reader()
+    options = AgentOptions(
+        resource_provider=reader.value(
+            lambda: (own.resource_provider or '').strip() or None,
+            '[file_backed_memory]resource_provider',
+            'the UUID or the name of a resource provider',
+            stand_in=None,
+        ),
+        interval=reader.value(
+            lambda: own.interval,
+            '[file_backed_memory]interval',
+            'a whole number of seconds, 5 to 3600',
+            stand_in=0,
+        ),
+    )
+    if reader.reasons:
+        raise errors.ConfigurationError(reader.reasons)
+    return options
+
+
+class _Reader:
+    """Reads options one by one and collects what is wrong, instead of stopping at the first."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def value(self, read: Callable[[], Any], name: str, expected: str, stand_in: object) -> Any:
+        """Return what ``read`` returns; where that fails, ``stand_in``, which breaks no rule."""
+        try:
+            return read()
+        except (cfg.Error, ValueError) as exc:
+            self.reasons.append(f'{name}: {_seen(exc)}; expected {expected}')
+            return stand_in
+
+
+def _seen(exc: Exception) -> str:
+    """Return oslo.config's words without the Python in them."""
+    text = ' '.join(str(exc).split())
+    return re.sub(
+        r"^Value for option \S+ from LocationInfo\(.*detail='(.*?)'\) is not valid: (.*)$",
+        r'\2 (in \1)',
+        text,
+    )
+
+
+def _too_large(settings: Settings) -> str | None:
+    if settings.capacity_mib <= names.PLACEMENT_MAX_INT:
+        return None
+    return (
+        f'[libvirt]file_backed_memory is {settings.capacity_mib} MiB: Placement stores at most '
+        f'{names.PLACEMENT_MAX_INT}; the unit is MiB, was it meant in KiB or bytes?'
+    )
+
+
+def _overcommitted(settings: Settings) -> str | None:
+    ratio = settings.ram_allocation_ratio
+    if ratio == 1.0:
+        return None
+    seen = 'not set' if ratio is None else str(ratio)
+    return (
+        f'[DEFAULT]ram_allocation_ratio is {seen}: file-backed memory cannot be overcommitted; '
+        'set ram_allocation_ratio = 1.0'
+    )
+
+
+def _wrong_virt_type(settings: Settings) -> str | None:
+    if settings.virt_type in VIRT_TYPES:
+        return None
+    return (
+        f'[libvirt]virt_type is {settings.virt_type}: only kvm and qemu guests can have '
+        'file-backed memory; set virt_type = kvm, or file_backed_memory = 0'
+    )
+
+
+def _nothing_left(settings: Settings) -> str | None:
+    if settings.reserved_mib < settings.capacity_mib:
+        return None
+    return (
+        f'[DEFAULT]reserved_host_memory_mb is {settings.reserved_mib} MiB, and '
+        f'[libvirt]file_backed_memory {settings.capacity_mib} MiB: the reserve leaves nothing '
+        'for instances; set reserved_host_memory_mb = 0, or offer more'
+    )
