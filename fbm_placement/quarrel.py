@@ -38,7 +38,7 @@ def likely_author(seen: Inventory, wanted: Inventory, dram_mib: int | None) -> s
 
 def describe(seen: Inventory, wanted: Inventory, author: str, times: int) -> str:
     """Tell one overwrite: what it was, what it is now, who is likely, what ends it."""
-    again = f' for the {times}th time' if times > 1 else ''
+    again = how_often(times)
     return (
         f'{names.MEMORY_MB} was overwritten{again}: found {_values(seen)}, '
         f'put back {_values(wanted)}. Likely by {author}. To end it, nova.conf of '
@@ -46,6 +46,11 @@ def describe(seen: Inventory, wanted: Inventory, author: str, times: int) -> str
         f'{wanted.total}, [DEFAULT]ram_allocation_ratio = 1.0, '
         f'[DEFAULT]reserved_host_memory_mb = {wanted.reserved}; then restart nova-compute'
     )
+
+
+def how_often(times: int) -> str:
+    """Return words for the times so far, none for the first."""
+    return '' if times == 1 else f' (overwrite {times} of this quarrel)'
 
 
 class Quarrel:

@@ -18,7 +18,7 @@ def overwrite(outcome: Outcome, times: int) -> str:
     """Tell that somebody else's overwrite was put right, who it likely was and what ends it."""
     seen, wanted = outcome.seen.inventory, outcome.goal.inventory
     if seen is None or wanted is None or seen == wanted:
-        again = f' for the {times}th time' if times > 1 else ''
+        again = quarrel.how_often(times)
         return (
             f'the traits were changed by someone else{again} and put right: '
             f"{changes(outcome.plan)}; whoever writes this provider's traits should keep those "
