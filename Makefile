@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# Thin on purpose: everything is in tox.ini, this only sees to it that there is a tox.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# The first that is new enough and can make a virtual environment; 3.11 is what constraints.txt was
+# made on. Another one: make PYTHON=/path/to/python3 test
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+TOX := .venv/bin/tox
+
+.PHONY: help test demo docs genconfig bench clean
+
+help:  ## This list
+	@echo 'Each target makes what it needs first, in .venv and .tox (delete them with "make clean").'
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@echo 'One environment or one test: $(TOX) run -e py3 -- tests/unit -k conflict'
+
+$(TOX): constraints.txt
+	@test -n '$(PYTHON)' || { echo 'Needs Python 3.11 or newer with its venv module (Debian:' \
+		'python3.11 and python3.11-venv); none was found on PATH.' \
+		'Name one with PYTHON=/path/to/python3.' >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt tox
+	@touch $(TOX)
+
+test: $(TOX)  ## Style and types, unit tests, functional tests: what a change must pass
+	$(TOX) run -m test
+
+demo: $(TOX)  ## A guided tour of the agent against a real Placement, in a minute
+	$(TOX) run -q -e demo
+
+docs: $(TOX)  ## The documentation, in doc/build/html
+	$(TOX) run -e docs
+
+genconfig: $(TOX)  ## A sample of every option, in etc/fbm-placement.conf.sample
+	$(TOX) run -e genconfig
+
+bench: $(TOX)  ## What a pass costs, beside its budget
+	$(TOX) run -q -e bench
+
+clean:  ## Removes everything that is not in git and was made here
+	rm -rf .venv .tox .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build cover dist \
+		doc/build doc/source/_static/*.sample releasenotes/build etc/*.sample *.egg-info AUTHORS ChangeLog
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
