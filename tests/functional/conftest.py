@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real services, started once and shared; what a test changes is its own provider."""
+
+import pytest
+
+from tests.services.keystone import KeystoneServer
+from tests.services.nova_compute import NovaCompute
+from tests.services.openstack import OpenStackCommand
+from tests.services.placement import PlacementServer
+
+
+@pytest.fixture(scope='session')
+def placement(tmp_path_factory):
+    """The real Placement with noauth2; the token is "admin"."""
+    with PlacementServer(tmp_path_factory.mktemp('placement')) as server:
+        yield server
+
+
+@pytest.fixture
+def compute(placement):
+    """A compute host of this test's own, as nova-compute has reported it."""
+    return NovaCompute(placement.url).start()
+
+
+@pytest.fixture(scope='session')
+def openstack(placement):
+    """The real openstack command, speaking to `placement`."""
+    return OpenStackCommand.with_token(placement.url)
+
+
+@pytest.fixture(scope='module')
+def keystone(tmp_path_factory):
+    """The real Keystone."""
+    with KeystoneServer(tmp_path_factory.mktemp('keystone')) as server:
+        yield server
+
+
+@pytest.fixture(scope='module')
+def secured_placement(tmp_path_factory, keystone):
+    """A real Placement that asks `keystone` about every token, and is in its catalogue."""
+    directory = tmp_path_factory.mktemp('secured-placement')
+    with PlacementServer(directory, auth='keystone', keystone=keystone) as server:
+        yield server
+
+
+@pytest.fixture
+def secured_compute(keystone, secured_placement):
+    """As `compute`, in `secured_placement`."""
+    return NovaCompute(secured_placement.url, keystone.token).start()
