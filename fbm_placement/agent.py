@@ -7,7 +7,7 @@ from collections.abc import Callable
 from oslo_config import cfg
 from oslo_log import log
 
-from fbm_placement import errors, names, provider, report, requester, settings
+from fbm_placement import connection, errors, names, provider, report, settings
 from fbm_placement.placement import Placement, Provider
 from fbm_placement.plan import WITHDRAWN, HostFacts, Target, overcommitment, target
 from fbm_placement.quarrel import Quarrel
@@ -22,24 +22,25 @@ _CONNECTION_HOLDS = (errors.ConflictError, errors.BadRequestError, errors.NotFou
 class Agent:
     """Keeps one host's provider as its configuration says."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last three are seams, each with a default
         self,
         conf: cfg.ConfigOpts,
         host_settings: settings.Settings,
+        options: settings.AgentOptions,
         *,
         wait: Callable[[float], object] = time.sleep,
         before_request: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the checked settings; nothing is asked of anybody yet.
+        """Take the checked settings and options; nothing is asked of anybody yet.
 
+        :param conf: the files, for ``reload`` and for what ``[placement]`` says
         :param wait: waits between two tries of a pass
         :param before_request: called before each request; may raise StopRequested
-        :raises ConfigurationError: an option in ``[file_backed_memory]`` is wrong
         """
         self._conf = conf
         self._settings = host_settings
-        self.options = settings.read_agent_options(conf)
+        self.options = options
         self._wait = wait
         self._before_request = before_request
         self._placement: Placement | None = None
@@ -101,14 +102,21 @@ class Agent:
         try:
             self._conf.mutate_config_files()
             options = settings.read_agent_options(self._conf)
-        except (cfg.Error, errors.ConfigurationError, ValueError) as exc:
-            # The line tells whoever edited the file; where it was raised does not.
-            LOG.error('Configuration not read again, the old one stays: %s', exc)  # noqa: TRY400
+        except (cfg.Error, errors.ConfigurationError, OSError, ValueError) as exc:
+            self._keep_configuration(str(exc))
+            return
+        except SystemExit:
+            # oslo.config lets argparse check the options that are flags too: those of logging.
+            self._keep_configuration('a logging option is wrong, stderr tells which')
             return
         if options.resource_provider != self.options.resource_provider:
             self._leave_provider()
         self.options = options
         LOG.info('Configuration read again: %s', options)
+
+    @staticmethod
+    def _keep_configuration(why: str) -> None:
+        LOG.error('Configuration not read again, the old one stays: %s', why)
 
     def _goal(self) -> Target:
         return target(self._settings, HostFacts())
@@ -135,17 +143,13 @@ class Agent:
 
     def _connected(self) -> Placement:
         if self._placement is None:
-            adapter = requester.connect(self._conf)
+            adapter = connection.connect(self._conf)
             self._placement = Placement(Requester(adapter, self._before_request))
         return self._placement
 
     def _reconciler_for(self, placement: Placement) -> Reconciler:
         if self._provider is None or self._reconciler is None:
-            lookup = provider.choose_lookup(
-                self.options.resource_provider,
-                provider.read_compute_ids(self._conf),
-                provider.hypervisor_hostnames(),
-            )
+            lookup = provider.lookup_for(self.options.resource_provider, self._conf)
             found = provider.find_provider(placement, lookup)
             LOG.info('Resource provider: %s (%s), found by %s', found.name, found.uuid, lookup)
             self._provider = found

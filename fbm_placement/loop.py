@@ -10,6 +10,7 @@ from fbm_placement import errors, report, timing
 from fbm_placement.agent import Agent
 from fbm_placement.signals import Signals
 from fbm_placement.systemd import Notifier
+from fbm_placement.words import count
 
 LOG = log.getLogger(__name__)
 
@@ -55,9 +56,8 @@ class Loop:
         except (errors.PlacementError, errors.NotReadyError) as exc:
             return self._failed(exc)
         if self._failures:
-            LOG.info('Good again after %d failed passes', self._failures)
+            LOG.info('Good again after %s', count(self._failures, 'failed pass', 'failed passes'))
         self._failures = 0
-        self._last_failure = ''
         status = report.status(outcome, self._agent.provider)
         first, self._ready = not self._ready, True
         if first:

@@ -95,7 +95,7 @@ class Placement:
 
         def parse(body: Mapping[str, Any]) -> Allocations:
             amounts = [
-                int(allocation['resources'][names.MEMORY_MB])
+                _whole(allocation['resources'][names.MEMORY_MB])
                 for allocation in body['allocations'].values()
                 if names.MEMORY_MB in allocation['resources']
             ]
@@ -106,7 +106,7 @@ class Placement:
     def create_missing_traits(self, wanted: Collection[str]) -> frozenset[str]:
         """Create those of the ``wanted`` traits that don't exist, and return them."""
         body = self._http.get('/traits', name='in:' + ','.join(sorted(wanted)))
-        there = _read('/traits', lambda b: frozenset(map(str, b['traits'])), body)
+        there = _read('/traits', lambda b: _names(b['traits']), body)
         missing = frozenset(wanted) - there
         for trait in sorted(missing):
             self._http.put(f'/traits/{trait}')
@@ -116,7 +116,7 @@ class Placement:
 def _read(path: str, parse: Callable[[Mapping[str, Any]], T], body: Mapping[str, Any]) -> T:
     try:
         return parse(body)
-    except (LookupError, TypeError, ValueError, AttributeError) as exc:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise errors.PlacementError(
             f'{path}: JSON that is not what Placement answers here ({type(exc).__name__}: {exc}); '
             'does [placement] point to another service?'
@@ -132,19 +132,32 @@ def _provider(body: Mapping[str, Any]) -> Provider:
 
 
 def _generation(body: Mapping[str, Any]) -> int:
-    return int(body['resource_provider_generation'])
+    return _whole(body['resource_provider_generation'])
 
 
 def _inventory(record: Mapping[str, Any]) -> Inventory:
     return Inventory(
-        total=int(record['total']),
-        reserved=int(record['reserved']),
-        min_unit=int(record['min_unit']),
-        max_unit=int(record['max_unit']),
-        step_size=int(record['step_size']),
+        total=_whole(record['total']),
+        reserved=_whole(record['reserved']),
+        min_unit=_whole(record['min_unit']),
+        max_unit=_whole(record['max_unit']),
+        step_size=_whole(record['step_size']),
         allocation_ratio=float(record['allocation_ratio']),
     )
 
 
 def _traits(body: Mapping[str, Any]) -> tuple[int, frozenset[str]]:
-    return _generation(body), frozenset(map(str, body['traits']))
+    return _generation(body), _names(body['traits'])
+
+
+def _names(value: object) -> frozenset[str]:
+    # Strict: {} taken for "no traits" would make the next write drop all foreign ones.
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f'expected a list of names, not {value!r}')
+    return frozenset(value)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f'expected a whole number, not {value!r}')
+    return value

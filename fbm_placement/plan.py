@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 from fbm_placement import names
 from fbm_placement.settings import Settings
+from fbm_placement.words import count
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def overcommitment(goal: Target, seen: Observation) -> str | None:
     if goal.inventory is None or seen.allocated_mib <= goal.inventory.capacity_mib:
         return None
     excess = seen.allocated_mib - goal.inventory.capacity_mib
-    held = '1 instance holds' if seen.consumers == 1 else f'{seen.consumers} instances hold'
+    held = count(seen.consumers, 'instance holds', 'instances hold')
     return (
         f'{held} {seen.allocated_mib} MiB, {excess} MiB more than the '
         f'{goal.inventory.capacity_mib} MiB that this host offers: no instance can come here, and '

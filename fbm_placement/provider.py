@@ -17,6 +17,10 @@ HOW_TO_SET = (
     'set [file_backed_memory]resource_provider to its UUID (openstack resource provider list)'
 )
 _LONGEST_COMPUTE_ID = 40
+_STATE_PATH = (
+    '[DEFAULT]state_path has a $ that names no option known here: expected the directory that '
+    f'nova-compute uses (it holds {COMPUTE_ID_FILE}); write it out without the $, or {HOW_TO_SET}'
+)
 
 
 @dataclass(frozen=True)
@@ -65,20 +69,27 @@ def choose_lookup(
     return Lookup("this host's name", names=tuple(dict.fromkeys(hostnames)))
 
 
+def lookup_for(option: str | None, conf: cfg.ConfigOpts) -> Lookup:
+    """Find out what to look for; nothing of the host is read where ``option`` says it.
+
+    Raises what ``choose_lookup`` and ``read_compute_ids`` raise.
+    """
+    if option is not None:
+        return choose_lookup(option, {}, ())
+    return choose_lookup(None, read_compute_ids(conf), hypervisor_hostnames())
+
+
 def read_compute_ids(conf: cfg.ConfigOpts) -> dict[str, str]:
     """Read every ``compute_id``: beside each configuration file and in ``state_path``.
 
     :raises NotReadyError: one can't be read
+    :raises ConfigurationError: ``state_path`` interpolates what isn't known here
     """
     folders = [os.path.dirname(path) for path in conf.config_file]
     try:
         folders.append(conf.state_path)
     except cfg.Error as exc:
-        raise errors.NotReadyError(
-            f'[DEFAULT]state_path: {" ".join(str(exc).split())}; expected the directory that '
-            f'nova-compute uses (it holds {COMPUTE_ID_FILE}); write it out without $, '
-            f'or {HOW_TO_SET}'
-        ) from exc
+        raise errors.ConfigurationError([_STATE_PATH]) from exc
     found = {}
     for folder in dict.fromkeys(folders):
         path = os.path.join(folder, COMPUTE_ID_FILE)
@@ -106,7 +117,7 @@ def hypervisor_hostnames() -> tuple[str, ...]:
         return (plain,)
     try:
         canonical = socket.getaddrinfo(plain, None, flags=socket.AI_CANONNAME)[0][3]
-    except OSError:
+    except (OSError, UnicodeError):
         canonical = ''
     if not canonical or canonical.startswith('localhost'):
         return (plain,)

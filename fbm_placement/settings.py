@@ -5,7 +5,6 @@ The rules are those of the spec and of ``Host._check_file_backed_memory_support`
 nova/virt/libvirt/host.py, told all at once instead of one at each restart.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from oslo_config import cfg
 
 from fbm_placement import errors, names
+from fbm_placement.words import of_oslo_config
 
 VIRT_TYPES = ('kvm', 'qemu')
 
@@ -96,6 +96,7 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
             '[DEFAULT]ram_allocation_ratio',
             '1.0',
             stand_in=1.0,
+            optional=True,
         ),
     )
     reasons = [*reader.reasons, *forbidden(settings)]
@@ -109,17 +110,11 @@ def read_agent_options(conf: cfg.ConfigOpts) -> AgentOptions:
 
     :raises ConfigurationError: with every reason at once
     """
-    own = conf.file_backed_memory
     reader = _Reader()
     options = AgentOptions(
-        resource_provider=reader.value(
-            lambda: (own.resource_provider or '').strip() or None,
-            '[file_backed_memory]resource_provider',
-            'the UUID or the name of a resource provider',
-            stand_in=None,
-        ),
+        resource_provider=_resource_provider(reader, conf),
         interval=reader.value(
-            lambda: own.interval,
+            lambda: conf.file_backed_memory.interval,
             '[file_backed_memory]interval',
             'a whole number of seconds, 5 to 3600',
             stand_in=0,
@@ -130,29 +125,57 @@ def read_agent_options(conf: cfg.ConfigOpts) -> AgentOptions:
     return options
 
 
+def read_resource_provider(conf: cfg.ConfigOpts) -> str | None:
+    """Read the one option that withdrawing needs.
+
+    :raises ConfigurationError: it is wrong
+    """
+    reader = _Reader()
+    name = _resource_provider(reader, conf)
+    if reader.reasons:
+        raise errors.ConfigurationError(reader.reasons)
+    return name
+
+
+def _resource_provider(reader: '_Reader', conf: cfg.ConfigOpts) -> str | None:
+    name: str | None = reader.value(
+        lambda: (conf.file_backed_memory.resource_provider or '').strip() or None,
+        '[file_backed_memory]resource_provider',
+        'the UUID or the name of a resource provider',
+        stand_in=None,
+        optional=True,
+    )
+    return name
+
+
 class _Reader:
     """Reads options one by one and collects what is wrong, instead of stopping at the first."""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
 
-    def value(self, read: Callable[[], Any], name: str, expected: str, stand_in: object) -> Any:
+    def value(
+        self,
+        read: Callable[[], Any],
+        name: str,
+        expected: str,
+        *,
+        stand_in: object,
+        optional: bool = False,
+    ) -> Any:
         """Return what ``read`` returns; where that fails, ``stand_in``, which breaks no rule."""
         try:
-            return read()
+            value = read()
+        except (cfg.NoSuchOptError, cfg.TemplateSubstitutionError):
+            seen = 'a $ that names no option known here'
         except (cfg.Error, ValueError) as exc:
-            self.reasons.append(f'{name}: {_seen(exc)}; expected {expected}')
-            return stand_in
-
-
-def _seen(exc: Exception) -> str:
-    """Return oslo.config's words without the Python in them."""
-    text = ' '.join(str(exc).split())
-    return re.sub(
-        r"^Value for option \S+ from LocationInfo\(.*detail='(.*?)'\) is not valid: (.*)$",
-        r'\2 (in \1)',
-        text,
-    )
+            seen = of_oslo_config(exc, option_is_told=True)
+        else:
+            if value is not None or optional:
+                return value
+            seen = 'nothing after the ='
+        self.reasons.append(f'{name}: {seen}; expected {expected}')
+        return stand_in
 
 
 def _too_large(settings: Settings) -> str | None:

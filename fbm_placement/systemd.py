@@ -48,7 +48,7 @@ class Notifier:
         # Being told nothing must never keep the agent from its work.
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                sock.sendto(message.encode(), self._address)
+                sock.sendto(message.encode(errors='replace'), self._address)
         except OSError:
             return
 

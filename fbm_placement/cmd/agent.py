@@ -65,6 +65,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except errors.FileBackedMemoryError as exc:
         print(f'{PROG}: {exc}', file=sys.stderr)
         return EXIT_NOT_THERE
+    except SystemExit as exc:
+        # argparse: --help and --version are good, everything else is a wrong option.
+        return EXIT_FORBIDDEN if exc.code else EXIT_GOOD
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
@@ -77,14 +80,15 @@ def _run(args: Sequence[str]) -> int:
     (_log_to_stderr if one_shot else _log_as_a_service)(conf)
     if conf.withdraw:
         # A configuration that forbids to run must not forbid to uninstall.
-        host_settings = settings.DISABLED
-    else:
-        host_settings = settings.read_settings(conf)
-        for doubt in settings.doubtful(host_settings):
-            LOG.warning('%s', doubt)
+        only_the_provider = settings.AgentOptions(settings.read_resource_provider(conf), 0)
+        return _once(Agent(conf, settings.DISABLED, only_the_provider), conf)
+    host_settings = settings.read_settings(conf)
+    options = settings.read_agent_options(conf)
+    for doubt in settings.doubtful(host_settings):
+        LOG.warning('%s', doubt)
     if one_shot:
-        return _once(Agent(conf, host_settings), conf)
-    return _serve(conf, host_settings)
+        return _once(Agent(conf, host_settings, options), conf)
+    return _serve(conf, host_settings, options)
 
 
 def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
@@ -92,7 +96,11 @@ def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
         outcome = agent.look()
         print(report.dry_run(outcome, agent.provider))
         if outcome.plan.differences:
-            print(f'{PROG}: dry run, nothing was written', file=sys.stderr)
+            would = '--withdraw' if conf.withdraw else '--once, or the service,'
+            print(
+                f'{PROG}: dry run, nothing was written; {PROG} {would} would set this',
+                file=sys.stderr,
+            )
             return EXIT_NOT_THERE
         return EXIT_GOOD
     outcome = agent.withdraw() if conf.withdraw else agent.run_pass()
@@ -100,7 +108,9 @@ def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
     return EXIT_GOOD
 
 
-def _serve(conf: cfg.ConfigOpts, host_settings: settings.Settings) -> int:
+def _serve(
+    conf: cfg.ConfigOpts, host_settings: settings.Settings, options: settings.AgentOptions
+) -> int:
     notifier = Notifier()
     with Signals() as signals:
 
@@ -109,13 +119,15 @@ def _serve(conf: cfg.ConfigOpts, host_settings: settings.Settings) -> int:
             if signals.stop:
                 raise errors.StopRequested
 
-        agent = Agent(conf, host_settings, wait=signals.wait, before_request=before_request)
+        agent = Agent(
+            conf, host_settings, options, wait=signals.wait, before_request=before_request
+        )
         LOG.info(
             '%s %s: file-backed memory %s; looking every %d s; configured by %s',
             PROG,
             fbm_placement.version(),
             f'enabled, {host_settings.capacity_mib} MiB' if host_settings.enabled else 'disabled',
-            agent.options.interval,
+            options.interval,
             ', '.join([*conf.config_file, *conf.config_dir]),
         )
         Loop(agent, signals, notifier).run()

@@ -10,6 +10,7 @@ from oslo_log import log
 import fbm_placement
 from fbm_placement import errors
 from fbm_placement.conf import file_backed_memory, nova
+from fbm_placement.words import one_line
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
@@ -49,8 +50,10 @@ def load(
             default_config_dirs=cfg.find_config_dirs('nova', 'nova-compute'),
         )
         nova.register_placement_auth_opts(conf)
-    except cfg.Error as exc:
-        raise errors.ConfigurationError([_one_line(exc)]) from exc
+    except (cfg.Error, OSError) as exc:
+        raise errors.ConfigurationError([one_line(exc)]) from exc
+    except UnicodeError as exc:
+        raise errors.ConfigurationError([_not_utf8(args, exc)]) from exc
     if not conf.config_file and not conf.config_dir:
         raise errors.ConfigurationError([_nothing_found()])
     return conf
@@ -65,5 +68,7 @@ def _nothing_found() -> str:
     )
 
 
-def _one_line(exc: Exception) -> str:
-    return ' '.join(str(exc).split())
+def _not_utf8(args: Sequence[str], exc: UnicodeError) -> str:
+    # oslo.config doesn't say which file it was reading.
+    where = ' '.join(args) or 'the default files'
+    return f'a configuration file is not UTF-8 ({exc}); it is one of {where}; convert it'

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A home with nova.conf in it, and a Placement in memory. Nothing here is used unasked."""
+
+import logging
+import os
+import sys
+
+import pytest
+import requests_mock as requests_mock_module
+from oslo_config import cfg
+
+from fbm_placement import conf as configuration
+from fbm_placement.cmd import agent as command
+from tests.unit import fake_placement, nova_conf_text
+
+
+class Home:
+    """The directories in which oslo.config looks, with no others behind them."""
+
+    def __init__(self, path):
+        self.path = path
+        self.folder = path / '.nova'
+        self.folder.mkdir()
+        (path / 'state').mkdir()
+
+    def write(self, text, name='nova.conf'):
+        """Write a file that nova-compute would read."""
+        file = self.folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def load(self, *args):
+        """Read the files as ``fbm-agent ARGS`` does."""
+        return configuration.load(
+            args, prog='fbm-agent', description='...', cli_opts=command.CLI_OPTS
+        )
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Let oslo.config look for files in an empty home only."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    dirs = [str(tmp_path / '.nova'), str(tmp_path)]
+    monkeypatch.setattr(cfg, '_get_config_dirs', lambda project=None: dirs)
+    return Home(tmp_path)
+
+
+@pytest.fixture
+def nova_conf(home):
+    """Write nova.conf with [placement] and state_path, and what a test adds; return a loader."""
+
+    def write(text='', *args):
+        home.write(
+            f'[DEFAULT]\nstate_path = {home.path}/state\n{nova_conf_text.PLACEMENT}{text}',
+        )
+        return home.load(*args)
+
+    return write
+
+
+@pytest.fixture
+def http():
+    """Catch every HTTP request; one that nobody expects is an error."""
+    with requests_mock_module.Mocker() as mocker:
+        yield mocker
+
+
+@pytest.fixture
+def placement(http):
+    """Return a stand-in for Placement that knows one compute node."""
+    fake = fake_placement.FakePlacement()
+    fake.install(http)
+    return fake
+
+
+@pytest.fixture
+def kept_logging(monkeypatch):
+    """Undo what a command's own logging set-up does to this process."""
+    root = logging.getLogger()
+    handlers, root_level = list(root.handlers), root.level
+    monkeypatch.setattr(sys, 'excepthook', sys.excepthook)
+    before = _levels()
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(root_level)
+    for name in _levels():
+        logging.getLogger(name).setLevel(before.get(name, logging.NOTSET))
+
+
+def _levels():
+    loggers = logging.root.manager.loggerDict.items()
+    return {name: logger.level for name, logger in loggers if isinstance(logger, logging.Logger)}
+
+
+@pytest.fixture
+def compute_id(home):
+    """Write nova-compute's compute_id into state_path."""
+
+    def write(content=fake_placement.UUID):
+        path = os.path.join(home.path, 'state', 'compute_id')
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(content)
+        return path
+
+    return write

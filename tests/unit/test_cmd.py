@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fbm-agent`` from its command line to its exit code, over a Placement in memory."""
+
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from fbm_placement import names, reconcile
+from fbm_placement.cmd import agent as command
+from tests.unit import fake_placement
+from tests.unit.fake_placement import NAME, TOKEN, TRAITS, UUID
+from tests.unit.nova_conf_text import ENABLED
+
+pytestmark = pytest.mark.usefixtures('kept_logging')
+
+WANTED = fake_placement.inventory(total=1048576, reserved=0, ratio=1.0)
+
+
+@pytest.fixture
+def host(nova_conf, compute_id):
+    """Configure this host; return what writes nova.conf."""
+    compute_id()
+    nova_conf(ENABLED)
+    return nova_conf
+
+
+def test_once(host, placement, capsys):
+    """One pass, one line, exit code 0; again: nothing to do, 0 too."""
+    assert command.main(['--once']) == 0
+    assert placement.node.inventories['MEMORY_MB'] == WANTED
+    out, err = capsys.readouterr()
+    assert out.startswith(f'enabled: {NAME} offers 1048576 MiB, 0 MiB allocated (total 65536 -> ')
+    assert len(out.splitlines()) == 1
+    assert err == ''
+    assert command.main(['--once']) == 0
+    assert capsys.readouterr().out.endswith('(nothing to change)\n')
+
+
+def test_once_on_a_disabled_host(host, placement, capsys):
+    """A host without file-backed memory is as it should be."""
+    host('')
+    assert command.main(['--once']) == 0
+    assert capsys.readouterr().out.startswith('disabled: ')
+    assert placement.node.traits == TRAITS
+
+
+@pytest.mark.parametrize(
+    ('trouble', 'says'),
+    [
+        ({'status_code': 503, 'text': 'away'}, '503'),
+        ({'text': '<html>'}, 'not a JSON object'),
+        ({'status_code': 401, 'text': ''}, 'the token was refused'),
+    ],
+)
+@pytest.mark.parametrize('flag', ['--once', '--dry-run', '--withdraw'])
+def test_trouble_exits_1(host, placement, capsys, flag, trouble, says):
+    """Placement is not as it should be: 1, and the reason on stderr in one line."""
+    placement.trouble = trouble
+    assert command.main([flag]) == 1
+    out, err = capsys.readouterr()
+    assert out == ''
+    assert err.startswith('fbm-agent: GET /')
+    assert says in err
+    assert len(err.splitlines()) == 1
+
+
+def test_no_provider_exits_1(host, placement, capsys):
+    """What others bring isn't there yet."""
+    placement.providers.clear()
+    assert command.main(['--once']) == 1
+    assert 'fbm-agent: Placement has no resource provider with UUID' in capsys.readouterr().err
+
+
+def test_no_inventory_exits_1(host, placement, capsys):
+    """nova-compute has not reported yet."""
+    placement.node.inventories.clear()
+    assert command.main(['--once']) == 1
+    assert 'nova-compute has not created the MEMORY_MB inventory' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('args', [['--once'], ['--dry-run'], []])
+def test_a_forbidden_configuration_exits_2(host, placement, capsys, args):
+    """Every reason has its line on stderr, and nobody was asked anything."""
+    host('[libvirt]\nfile_backed_memory = 100\nvirt_type = lxc\n')
+    assert command.main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ''
+    reasons = err.splitlines()
+    assert len(reasons) == 3
+    assert all(reason.startswith('fbm-agent: [') for reason in reasons)
+    assert placement.requests == []
+
+
+def test_no_configuration_exits_2(home, capsys):
+    """No file: the reason says where they were looked for."""
+    assert command.main(['--once']) == 2
+    assert capsys.readouterr().err.startswith('fbm-agent: no configuration: expected nova.conf')
+
+
+def test_a_wrong_own_option_exits_2(host, capsys):
+    """The agent's own options count too."""
+    host(ENABLED + '[file_backed_memory]\ninterval = 1\n')
+    assert command.main(['--once']) == 2
+    assert '[file_backed_memory]interval' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('args', [['--once'], []])
+def test_a_wrong_placement_section_exits_2(home, compute_id, capsys, args):
+    """What no waiting mends ends the daemon too, with 2, so that systemd doesn't try again."""
+    compute_id()
+    home.write('[placement]\nauth_type = nonsense\n')
+    assert command.main(args) == 2
+    assert 'fbm-agent: [placement]: The plugin nonsense' in capsys.readouterr().err
+
+
+def test_interrupted_exits_130(host, monkeypatch, capsys):
+    """Ctrl-C during a pass is no traceback."""
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.Agent, 'run_pass', interrupt)
+    assert command.main(['--once']) == 130
+    assert capsys.readouterr().err == ''
+
+
+def test_arguments_come_from_the_command_line(host, placement, monkeypatch):
+    """Without arguments handed in, ``sys.argv`` counts."""
+    monkeypatch.setattr('sys.argv', ['fbm-agent', '--dry-run'])
+    assert command.main() == 1
+    assert placement.writes == []
+
+
+def test_dry_run(host, placement, capsys):
+    """A small table: field, is, should be; 1, as Placement is not as it should be."""
+    assert command.main(['--dry-run']) == 1
+    out, err = capsys.readouterr()
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert lines[0] == f'Resource provider {NAME} ({UUID})'
+    rows = [line.split(maxsplit=1) for line in lines[1:]]
+    assert [row[0] for row in rows] == [
+        'field',
+        'total',
+        'reserved',
+        'max_unit',
+        'allocation_ratio',
+        names.TRAIT_ENABLED,
+        names.TRAIT_DISK,
+    ]
+    assert rows[0][1].split(maxsplit=1) == ['is', 'should be']
+    assert rows[1][1].split() == ['65536', '1048576']
+    column = lines[1].index('is')
+    assert all(line[column - 1] == ' ' and line[column] != ' ' for line in lines[1:])
+    assert err.startswith('fbm-agent: dry run, nothing was written')
+    assert len(err.splitlines()) == 1
+    assert placement.writes == []
+
+
+def test_dry_run_where_nothing_differs(host, placement, capsys):
+    """0: Placement is as it should be."""
+    assert command.main(['--once']) == 0
+    capsys.readouterr()
+    assert command.main(['--dry-run']) == 0
+    out, err = capsys.readouterr()
+    assert 'As it should be: enabled' in out
+    assert err == ''
+
+
+def test_dry_run_before_nova_compute_has_reported(host, placement, capsys):
+    """What is waited for is told."""
+    placement.node.inventories.clear()
+    assert command.main(['--dry-run']) == 1
+    assert 'is nova-compute running on this host?' in capsys.readouterr().out
+
+
+def test_withdraw(host, placement, capsys):
+    """The traits go, the inventory stays."""
+    assert command.main(['--once']) == 0
+    assert command.main(['--withdraw']) == 0
+    assert placement.node.traits == TRAITS
+    assert placement.node.inventories['MEMORY_MB'] == WANTED
+    assert f'{names.TRAIT_ENABLED} set -> not set' in capsys.readouterr().out
+
+
+def test_withdraw_with_a_forbidden_configuration(host, placement):
+    """A configuration that forbids to run doesn't forbid to uninstall."""
+    assert command.main(['--once']) == 0
+    host('[libvirt]\nfile_backed_memory = 100\nvirt_type = lxc\n')
+    assert command.main(['--withdraw']) == 0
+    assert placement.node.traits == TRAITS
+
+
+def test_withdraw_can_be_tried_dry(host, placement, capsys):
+    """--dry-run goes before --withdraw: it shows what would be taken back."""
+    assert command.main(['--once']) == 0
+    placement.requests.clear()
+    assert command.main(['--dry-run', '--withdraw']) == 1
+    assert placement.writes == []
+    assert names.TRAIT_ENABLED in capsys.readouterr().out
+
+
+def test_a_doubt_is_a_warning(host, placement, capsys):
+    """A reserve runs here; that nova-compute 34 won't start with it is told on stderr."""
+    host(ENABLED.replace('reserved_host_memory_mb = 0', 'reserved_host_memory_mb = 512'))
+    assert command.main(['--once']) == 0
+    err = capsys.readouterr().err
+    assert err.startswith('fbm-agent: WARNING: [DEFAULT]reserved_host_memory_mb is 512')
+    assert placement.node.inventories['MEMORY_MB']['reserved'] == 512
+
+
+def test_overcommitment_is_told_on_stderr(host, placement, capsys):
+    """Loudly, also in one pass; Placement is as it should be all the same."""
+    placement.allocate(2000000)
+    assert command.main(['--once']) == 0
+    assert 'fbm-agent: ERROR: ' in capsys.readouterr().err
+
+
+def test_debug_shows_no_secret(host, placement, capsys):
+    """--debug shows the requests on stderr, but not the token."""
+    assert command.main(['--once', '--debug']) == 0
+    out, err = capsys.readouterr()
+    assert '/resource_providers/' in err
+    assert TOKEN not in out + err
+
+
+def test_help(capsys):
+    """--help says what it is, units, files, signals and exit codes."""
+    assert command.main(['--help']) == 0
+    text = ' '.join(capsys.readouterr().out.split())
+    for words in (
+        '--once',
+        '--dry-run',
+        '--withdraw',
+        '--config-file',
+        'allocation_ratio 1.0',
+        '[libvirt]file_backed_memory',
+        'Exit codes',
+        '0 Placement is as it should be',
+        '2 the configuration forbids to run',
+        'SIGHUP',
+    ):
+        assert words in text
+
+
+def test_an_unknown_flag_exits_2(host, capsys):
+    """Argparse's code for a wrong call."""
+    assert command.main(['--nonsense']) == 2
+    assert '--nonsense' in capsys.readouterr().err
+
+
+def test_a_logging_option_that_is_wrong_exits_2(host, placement, home, capsys):
+    """oslo.config checks these while it parses, and would end with 1."""
+    file = home.folder / 'nova.conf'
+    file.write_text(file.read_text() + '[DEFAULT]\ndebug = perhaps\n')
+    assert command.main(['--once']) == 2
+    assert 'perhaps' in capsys.readouterr().err
+    assert placement.requests == []
+
+
+@pytest.mark.parametrize('flag', ['--once', '--dry-run'])
+def test_once_leaves_the_log_directory_alone(host, placement, home, flag):
+    """Run by root it would leave a file there that the service can't write."""
+    folder = home.path / 'log'
+    folder.mkdir()
+    host(ENABLED + f'[DEFAULT]\nlog_dir = {folder}\n')
+    command.main([flag])
+    assert list(folder.iterdir()) == []
+
+
+def test_an_unwritable_log_directory_exits_2(host, placement, home, capsys):
+    """The daemon can't log where nova.conf says: the path, and what was expected."""
+    host(ENABLED + f'[DEFAULT]\nlog_dir = {home.folder}/nova.conf\n')
+    assert command.main([]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith('fbm-agent: logging: ')
+    assert str(home.folder / 'nova.conf') in err
+    assert 'expected log_file or log_dir that this user can write' in err
+    assert placement.requests == []
+
+
+def test_a_missing_logging_configuration_exits_2(host, home, capsys):
+    """``log_config_append`` names a file that isn't there."""
+    host(ENABLED + f'[DEFAULT]\nlog_config_append = {home.path}/none.ini\n')
+    assert command.main([]) == 2
+    assert 'none.ini' in capsys.readouterr().err
+
+
+# The service, in this process: it ends by a signal.
+
+
+class Service:
+    """Ends the service with a signal when it has told systemd something."""
+
+    def __init__(self, address):
+        self.address = address
+        self.messages = []
+        self.thread_id = threading.get_ident()
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.settimeout(20)
+        self.sock.bind(address)
+        self.thread = threading.Thread(target=self._listen)
+
+    def _listen(self):
+        while True:
+            message = self.sock.recv(4096).decode()
+            self.messages.append(message)
+            if message.startswith('READY=1'):
+                signal.pthread_kill(self.thread_id, signal.SIGTERM)
+            if message == 'STOPPING=1':
+                return
+
+
+@pytest.fixture
+def service(tmp_path, monkeypatch):
+    """Listen as systemd does. The listener starts within the block that holds signals back."""
+    service = Service(str(tmp_path / 'notify'))
+    monkeypatch.setenv('NOTIFY_SOCKET', service.address)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    service.thread.start()
+    yield service
+    service.thread.join()
+    service.sock.close()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_service(host, placement, service, home):
+    """READY after a good pass; SIGTERM ends it with 0, and Placement stays as it is."""
+    log_file = home.path / 'agent.log'
+    host(ENABLED + f'[DEFAULT]\nlog_file = {log_file}\n')
+    assert command.main([]) == 0
+    service.thread.join()
+    ready, stopping = service.messages
+    assert ready.startswith(f'READY=1\nSTATUS=enabled: {NAME} offers 1048576 MiB')
+    assert stopping == 'STOPPING=1'
+    assert placement.node.inventories['MEMORY_MB'] == WANTED
+    text = log_file.read_text()
+    assert 'file-backed memory enabled, 1048576 MiB; looking every 60 s' in text
+    assert str(home.folder / 'nova.conf') in text
+    assert TOKEN not in text
+
+
+def test_service_sends_no_request_once_asked_to_end(host, placement, monkeypatch, tmp_path):
+    """SIGTERM during a request: that one is finished, the next one isn't sent."""
+    monkeypatch.delenv('NOTIFY_SOCKET', raising=False)
+    host(ENABLED + f'[DEFAULT]\nlog_file = {tmp_path}/agent.log\n')
+    thread_id = threading.get_ident()
+
+    def before(method, path):
+        if len(placement.requests) == 3:
+            signal.pthread_kill(thread_id, signal.SIGTERM)
+
+    placement.before = before
+    assert command.main([]) == 0
+    assert len(placement.requests) == 3
+
+
+def test_a_wait_within_a_pass_ends_at_once(host, placement, monkeypatch, tmp_path):
+    """SIGTERM while the agent waits after a conflict ends the wait, and no try follows."""
+    monkeypatch.delenv('NOTIFY_SOCKET', raising=False)
+    monkeypatch.setattr(reconcile, 'FIRST_CONFLICT_WAIT_SECONDS', 40.0)
+    host(ENABLED + f'[DEFAULT]\nlog_file = {tmp_path}/agent.log\n')
+    thread_id = threading.get_ident()
+
+    def before(method, path):
+        if path.endswith('/inventories/MEMORY_MB'):
+            placement.node.generation += 1
+            signal.pthread_kill(thread_id, signal.SIGTERM)
+
+    placement.before = before
+    begin = time.monotonic()
+    assert command.main([]) == 0
+    assert time.monotonic() - begin < 15
+    assert placement.requests[-1][0] == 'PUT'
+
+
+def test_service_gives_signs_of_life_before_each_request(host, placement, service, monkeypatch):
+    """A slow Placement is no reason for the watchdog to bite."""
+    monkeypatch.setenv('WATCHDOG_USEC', '60000000')
+    monkeypatch.delenv('WATCHDOG_PID', raising=False)
+    assert command.main([]) == 0
+    service.thread.join()
+    before_ready = service.messages[: [m[:5] for m in service.messages].index('READY')]
+    assert before_ready == ['WATCHDOG=1'] * len(placement.requests)
+    assert len(before_ready) > 5

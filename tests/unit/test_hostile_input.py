@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nobody writes on purpose: each ends in one clear line, never in a traceback."""
+
+import socket
+
+import pytest
+import requests_mock as requests_mock_module
+
+from fbm_placement import connection, errors, provider, settings, words
+from fbm_placement.cmd import agent as command
+from fbm_placement.placement import Placement
+from fbm_placement.requester import Requester
+from fbm_placement.systemd import Notifier
+from tests.unit.nova_conf_text import ENABLED
+
+KEYSTONE = 'http://keystone.test/v3'
+PASSWORD_AUTH = f"""
+[placement]
+auth_type = v3password
+auth_url = {KEYSTONE}
+username = nova
+user_domain_id = default
+project_name = service
+project_domain_id = default
+endpoint_override = http://placement.test
+"""
+
+
+@pytest.mark.parametrize(
+    ('text', 'option'),
+    [
+        ('[libvirt]\nfile_backed_memory =\n', '[libvirt]file_backed_memory'),
+        ('[DEFAULT]\nreserved_host_memory_mb =\n', '[DEFAULT]reserved_host_memory_mb'),
+    ],
+)
+def test_nothing_after_the_equals_sign(nova_conf, text, option):
+    """oslo.config reads that as None."""
+    with pytest.raises(errors.ConfigurationError) as caught:
+        settings.read_settings(nova_conf(text))
+    assert f'{option}: nothing after the =' in str(caught.value)
+
+
+def test_an_empty_interval(nova_conf):
+    """The agent's own options too."""
+    with pytest.raises(errors.ConfigurationError) as caught:
+        settings.read_agent_options(nova_conf('[file_backed_memory]\ninterval =\n'))
+    assert '[file_backed_memory]interval: nothing after the =' in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8(home):
+    """Latin-1 in a comment is enough."""
+    (home.folder / 'nova.conf').write_bytes(b'# M\xfcller\n')
+    with pytest.raises(errors.ConfigurationError) as caught:
+        home.load()
+    assert 'not UTF-8' in str(caught.value)
+
+
+def test_a_directory_for_a_file(home, tmp_path):
+    """--config-file where --config-dir was meant."""
+    with pytest.raises(errors.ConfigurationError) as caught:
+        home.load('--config-file', str(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_dollar_in_a_password_is_not_repeated(home):
+    """What follows the $ is a part of the password."""
+    home.write(PASSWORD_AUTH + 'password = open$esame99\n')
+    with pytest.raises(errors.ConfigurationError) as caught:
+        connection.connect(home.load())
+    assert 'esame99' not in str(caught.value)
+    assert 'write $$' in str(caught.value)
+
+
+@pytest.mark.parametrize('timeout', ['0', '-1'])
+def test_a_timeout_of_no_time(home, timeout):
+    """Refused before urllib3 trips over it."""
+    home.write(f'[placement]\nauth_type = none\nendpoint = http://x\ntimeout = {timeout}\n')
+    with pytest.raises(errors.ConfigurationError) as caught:
+        connection.connect(home.load())
+    assert '[placement]timeout is' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('body', 'headers'),
+    [
+        ({'token': {'expires_at': 'soon'}}, {'X-Subject-Token': 't'}),
+        ({'token': {'expires_at': '2100-01-01T00:00:00Z'}}, {}),
+        ([], {'X-Subject-Token': 't'}),
+    ],
+)
+def test_keystone_answers_something_that_is_no_token(home, body, headers):
+    """Keystoneauth lets KeyError, TypeError and ValueError out."""
+    home.write(PASSWORD_AUTH + 'password = secret\n')
+    requester = Requester(connection.connect(home.load()))
+    with requests_mock_module.Mocker() as http:
+        http.post(f'{KEYSTONE}/auth/tokens', json=body, headers=headers, status_code=201)
+        http.get('http://placement.test/traits', json={})
+        with pytest.raises(errors.PlacementError) as caught:
+            requester.get('/traits')
+    assert 'Keystone' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'value', ['nan', 'inf', 'Wed, 21 Oct 99999999999999999999 07:28:00 GMT', 'soon', '']
+)
+def test_a_retry_after_that_is_none(home, value):
+    """It asks for nothing, so the agent's own time holds."""
+    home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\n')
+    requester = Requester(connection.connect(home.load()))
+    with requests_mock_module.Mocker() as http:
+        http.get('http://placement.test/traits', status_code=503, headers={'Retry-After': value})
+        with pytest.raises(errors.PlacementError) as caught:
+            requester.get('/traits')
+    assert caught.value.retry_after is None
+
+
+class Answers:
+    """A requester that answers one thing to everything."""
+
+    def __init__(self, body):
+        self._body = body
+
+    def get(self, path, **params):
+        """Answer."""
+        return self._body
+
+
+@pytest.mark.parametrize('traits', [{}, 'CUSTOM_A', [None], None, 7])
+def test_traits_that_are_no_list_of_names(traits):
+    """Taken for none, the next write would drop every foreign trait."""
+    placement = Placement(Answers({'resource_provider_generation': 1, 'traits': traits}))
+    with pytest.raises(errors.PlacementError):
+        placement.traits('uuid')
+
+
+@pytest.mark.parametrize('generation', [1.7, True, '1', None, float('inf')])
+def test_a_generation_that_is_no_whole_number(generation):
+    """A write with it would be refused at best."""
+    body = {'resource_provider_generation': generation, 'inventories': {}}
+    with pytest.raises(errors.PlacementError):
+        Placement(Answers(body)).inventory('uuid')
+
+
+def test_json_nested_too_deep(home):
+    """The parser gives up on it with RecursionError."""
+    home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\n')
+    requester = Requester(connection.connect(home.load()))
+    with requests_mock_module.Mocker() as http:
+        for status in (200, 500):
+            http.get('http://placement.test/traits', text='[' * 100_000, status_code=status)
+            with pytest.raises(errors.PlacementError) as caught:
+                requester.get('/traits')
+            assert len(str(caught.value)) < 400
+
+
+def test_a_status_line_that_is_no_unicode(tmp_path):
+    """A lone surrogate comes from JSON and can't be encoded."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        address = str(tmp_path / 'notify')
+        listener.bind(address)
+        Notifier({'NOTIFY_SOCKET': address}).status('a \ud800 b')
+        assert listener.recv(100).startswith(b'STATUS=a')
+
+
+def test_a_host_name_that_is_too_long(monkeypatch):
+    """The resolver's IDNA codec refuses it."""
+    monkeypatch.setattr(socket, 'gethostname', lambda: 'a' * 64)
+    assert provider.hypervisor_hostnames() == ('a' * 64,)
+
+
+def test_an_option_saves_from_a_compute_id_that_is_unreadable(home, nova_conf):
+    """Nothing of the host is read where the operator has said which provider it is."""
+    (home.path / 'state' / 'compute_id').mkdir()
+    conf = nova_conf('')
+    uuid = '26a0f7a1-0000-4000-8000-000000000000'
+    assert provider.lookup_for(uuid, conf).uuid == uuid
+    with pytest.raises(errors.NotReadyError):
+        provider.lookup_for(None, conf)
+
+
+@pytest.mark.usefixtures('kept_logging')
+def test_a_wrong_interval_does_not_forbid_to_uninstall(nova_conf, compute_id, placement):
+    """Withdrawing needs the provider and nothing else."""
+    compute_id()
+    nova_conf(f'{ENABLED}[file_backed_memory]\ninterval = 1\n')
+    assert command.main(['--withdraw']) == 0
+    assert command.main(['--once']) == 2
+
+
+@pytest.mark.parametrize(
+    ('text', 'line'),
+    [
+        ('a\nb\x1b[31mc\x00d', 'a b [31mc d'),
+        ('see http://nova:s3cret@host/x', 'see http://host/x'),
+        ('no (HTTP 401) (Request-ID: req-0a1b2c3d-0000-4000-8000-000000000000)', 'no (HTTP 401)'),
+        ('tab\tand \u2028 line', 'tab and line'),
+    ],
+)
+def test_others_words_fit_into_a_line(text, line):
+    """No control characters, no user names in URLs, no request ids, which differ each time."""
+    assert words.one_line(text) == line
