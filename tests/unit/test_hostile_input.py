@@ -83,7 +83,6 @@ def test_a_timeout_of_no_time(home, timeout):
 @pytest.mark.parametrize(
     ('body', 'headers'),
     [
-        ({'token': {'expires_at': 'soon'}}, {'X-Subject-Token': 't'}),
         ({'token': {'expires_at': '2100-01-01T00:00:00Z'}}, {}),
         ([], {'X-Subject-Token': 't'}),
     ],
