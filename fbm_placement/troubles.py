@@ -3,6 +3,7 @@
 
 import datetime
 import email.utils
+import http.client
 import math
 import socket
 import ssl
@@ -16,6 +17,14 @@ from fbm_placement.words import one_line
 
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 _EXCERPT = 120
+
+_CAUSES: tuple[tuple[type[BaseException], str], ...] = (
+    (socket.gaierror, 'name look-up failed ({})'),
+    (ssl.SSLError, 'TLS failed ({}); check [placement]cafile'),
+    (ConnectionRefusedError, 'connection refused (is the service up?)'),
+    (http.client.RemoteDisconnected, 'the connection was closed without an answer'),
+    (urllib3_exceptions.IncompleteRead, 'the answer broke off'),
+)
 
 
 def unreachable(exc: Exception, what: str) -> errors.PlacementError:
@@ -123,14 +132,9 @@ def _seconds(value: str) -> float:
 def _cause(exc: BaseException) -> str:
     """Return the telling line of a connection's failure: urllib3 wraps it four deep."""
     for link in _chain(exc):
-        if isinstance(link, socket.gaierror):
-            return f'name look-up failed ({link.strerror}); {_target(exc)}'
-        if isinstance(link, ssl.SSLError):
-            return f'TLS failed ({one_line(link)}); check [placement]cafile; {_target(exc)}'
-        if isinstance(link, ConnectionRefusedError):
-            return f'connection refused; is the service up? {_target(exc)}'
-        if isinstance(link, urllib3_exceptions.IncompleteRead):
-            return f'the answer broke off; {_target(exc)}'
+        for kind, told in _CAUSES:
+            if isinstance(link, kind):
+                return f'{told.format(one_line(link))}; {_target(exc)}'
         # requests' exceptions are OSErrors too, but have no text of the operating system.
         if isinstance(link, OSError) and link.strerror:
             return f'{link.strerror}; {_target(exc)}'

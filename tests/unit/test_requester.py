@@ -367,11 +367,11 @@ def peer(monkeypatch):
     [
         (
             ConnectionRefusedError(111, 'Connection refused'),
-            f'connection refused; is the service up? Unable to establish connection to {URL}',
+            f'connection refused (is the service up?); Unable to establish connection to {URL}',
         ),
         (
             socket.gaierror(-2, 'No such name'),
-            f'name look-up failed (No such name); Unable to establish connection to {URL}',
+            f'name look-up failed ([Errno -2] No such name); Unable to establish connection to {URL}',
         ),
         (TimeoutError('timed out'), 'is the service up, or [placement]timeout too short?'),
         (OSError(113, 'No route to host'), 'No route to host'),
