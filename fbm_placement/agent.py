@@ -99,24 +99,24 @@ class Agent:
         Nova's options stay as they were: nova-compute reads them once, at its start, and an agent
         that follows an edited file before that fights it.
         """
-        try:
-            self._conf.mutate_config_files()
-            options = settings.read_agent_options(self._conf)
-        except (cfg.Error, errors.ConfigurationError, OSError, ValueError) as exc:
-            self._keep_configuration(str(exc))
-            return
-        except SystemExit:
-            # oslo.config lets argparse check the options that are flags too: those of logging.
-            self._keep_configuration('a logging option is wrong, stderr tells which')
+        options, trouble = self._read_again()
+        if options is None:
+            LOG.error('Configuration not read again, the old one stays: %s', trouble)
             return
         if options.resource_provider != self.options.resource_provider:
             self._leave_provider()
         self.options = options
         LOG.info('Configuration read again: %s', options)
 
-    @staticmethod
-    def _keep_configuration(why: str) -> None:
-        LOG.error('Configuration not read again, the old one stays: %s', why)
+    def _read_again(self) -> tuple[settings.AgentOptions | None, str]:
+        try:
+            self._conf.mutate_config_files()
+            return settings.read_agent_options(self._conf), ''
+        except (cfg.Error, errors.ConfigurationError, OSError, ValueError) as exc:
+            return None, str(exc)
+        except SystemExit:
+            # oslo.config lets argparse check the options that are flags too: those of logging.
+            return None, 'a logging option is wrong, stderr tells which'
 
     def _goal(self) -> Target:
         return target(self._settings, HostFacts())

@@ -8,6 +8,7 @@ from oslo_log import log
 
 from fbm_placement import errors, report, timing
 from fbm_placement.agent import Agent
+from fbm_placement.reconcile import Outcome
 from fbm_placement.signals import Signals
 from fbm_placement.systemd import Notifier
 from fbm_placement.words import count
@@ -51,14 +52,14 @@ class Loop:
 
     def _pass(self) -> float:
         """Run one pass and return the seconds to wait after it."""
-        try:
-            outcome = self._agent.run_pass()
-        except (errors.PlacementError, errors.NotReadyError) as exc:
-            return self._failed(exc)
+        result = self._outcome()
+        # Not told within the except clause: oslo.log would say the error a second time.
+        if isinstance(result, Exception):
+            return self._failed(result)
         if self._failures:
             LOG.info('Good again after %s', count(self._failures, 'failed pass', 'failed passes'))
         self._failures = 0
-        status = report.status(outcome, self._agent.provider)
+        status = report.status(result, self._agent.provider)
         first, self._ready = not self._ready, True
         if first:
             LOG.info('Ready: %s', status)
@@ -66,6 +67,12 @@ class Loop:
         else:
             self._notifier.status(status)
         return timing.after_success(self._agent.options.interval, first)
+
+    def _outcome(self) -> Outcome | errors.PlacementError | errors.NotReadyError:
+        try:
+            return self._agent.run_pass()
+        except (errors.PlacementError, errors.NotReadyError) as exc:
+            return exc
 
     def _failed(self, exc: errors.PlacementError | errors.NotReadyError) -> float:
         self._failures += 1

@@ -9,6 +9,9 @@ import os
 import socket
 from collections.abc import Mapping
 
+# Not blocking: a listener that doesn't read must never keep the agent from its work.
+_DATAGRAM = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+
 
 class Notifier:
     """Tells systemd READY, STATUS, RELOADING, WATCHDOG and STOPPING."""
@@ -45,9 +48,8 @@ class Notifier:
     def _send(self, message: str) -> None:
         if not self._address:
             return
-        # Being told nothing must never keep the agent from its work.
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            with socket.socket(socket.AF_UNIX, _DATAGRAM) as sock:
                 sock.sendto(message.encode(errors='replace'), self._address)
         except OSError:
             return

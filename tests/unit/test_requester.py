@@ -562,7 +562,7 @@ def test_keystone_cannot_be_reached(password_requester, monkeypatch):
     """Which of the two services is away can be seen from the address."""
     connection_fails(monkeypatch, ConnectionRefusedError(111, 'Connection refused'))
     line = str(trouble(lambda: password_requester.get(PATH)))
-    assert 'connection refused; is the service up?' in line
+    assert 'connection refused (is the service up?)' in line
     assert 'http://keystone.test/v3' in line
 
 
