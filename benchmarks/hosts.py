@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks measure on: a compute host in a real Placement, and its agent."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fbm_placement import conf as configuration
+from fbm_placement import settings
+from fbm_placement.agent import Agent
+from tests.services.nova_compute import NovaCompute
+from tests.services.placement import PlacementServer
+from tests.services.server import write_ini
+
+CAPACITY_MIB = 1048576
+
+
+@contextlib.contextmanager
+def placement() -> Iterator[PlacementServer]:
+    """A real Placement, for the time of a ``with`` block."""
+    with (
+        tempfile.TemporaryDirectory(prefix='fbm-benchmarks-') as directory,
+        PlacementServer(Path(directory)) as server,
+    ):
+        yield server
+
+
+def write_nova_conf(server: PlacementServer, compute: NovaCompute, interval: int = 60) -> Path:
+    """Write the nova.conf of an enabled host; return its path."""
+    return write_ini(
+        server.directory / f'{compute.name}.conf',
+        {
+            'DEFAULT': {'ram_allocation_ratio': 1.0, 'reserved_host_memory_mb': 0},
+            'libvirt': {'file_backed_memory': CAPACITY_MIB},
+            'placement': {
+                'auth_type': 'admin_token',
+                'endpoint': server.url,
+                'token': 'admin',
+            },
+            'file_backed_memory': {'resource_provider': compute.uuid, 'interval': interval},
+        },
+    )
+
+
+def settled_host(server: PlacementServer) -> tuple[NovaCompute, Agent]:
+    """Return a new host whose agent has brought Placement to where it should be."""
+    compute = NovaCompute(server.url).start()
+    path = write_nova_conf(server, compute)
+    conf = configuration.load(['--config-file', str(path)], prog='fbm-agent', description='')
+    agent = Agent(conf, settings.read_settings(conf), settings.read_agent_options(conf))
+    agent.run_pass()
+    return compute, agent
+
+
+def requests_of(server: PlacementServer, work: Callable[[], object]) -> int:
+    """Count the requests that Placement answers while ``work`` is done, by its own log."""
+    before = len(server.requests())
+    work()
+    return len(server.requests()) - before

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many requests a pass costs Placement, beside nova-compute's look at the same provider."""
+
+from benchmarks.hosts import CAPACITY_MIB, placement, requests_of, settled_host
+from benchmarks.measurement import Measurement
+
+NOVA = "nova-compute's refresh"
+
+
+def run() -> list[Measurement]:
+    """Count, by Placement's own log."""
+    with placement() as server:
+        compute, agent = settled_host(server)
+        # As Nova 18 and later does, so the two agree and neither has anything to write.
+        compute.knows_file_backed_memory(CAPACITY_MIB)
+        compute.report(refresh=True)
+        refresh = requests_of(server, lambda: compute.report(refresh=True))
+        quiet = requests_of(server, agent.run_pass)
+        compute.allocate(memory_mib=2048)
+        busy = requests_of(server, agent.run_pass)
+    return [
+        Measurement(
+            'requests, quiet pass', quiet, refresh, NOVA, budget=1, budget_is_for='measured'
+        ),
+        # Another generation, nothing to write: the inventory, the traits, the allocations.
+        Measurement(
+            "requests, busy host's pass",
+            busy,
+            refresh,
+            NOVA,
+            budget=3,
+            budget_is_for='measured',
+        ),
+    ]
