@@ -371,7 +371,8 @@ def peer(monkeypatch):
         ),
         (
             socket.gaierror(-2, 'No such name'),
-            f'name look-up failed ([Errno -2] No such name); Unable to establish connection to {URL}',
+            'name look-up failed ([Errno -2] No such name); Unable to establish connection to '
+            f'{URL}',
         ),
         (TimeoutError('timed out'), 'is the service up, or [placement]timeout too short?'),
         (OSError(113, 'No route to host'), 'No route to host'),
