@@ -371,8 +371,7 @@ def peer(monkeypatch):
         ),
         (
             socket.gaierror(-2, 'No such name'),
-            'name look-up failed ([Errno -2] No such name); Unable to establish connection to '
-            f'{URL}',
+            f'look-up failed ([Errno -2] No such name); Unable to establish connection to {URL}',
         ),
         (TimeoutError('timed out'), 'is the service up, or [placement]timeout too short?'),
         (OSError(113, 'No route to host'), 'No route to host'),
