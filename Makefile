@@ -43,5 +43,5 @@ bench: $(TOX)  ## What a pass costs, beside its budget
 
 clean:  ## Removes everything that is not in git and was made here
 	rm -rf .venv .tox .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build cover dist \
-		doc/build doc/source/_static/*.sample releasenotes/build etc/*.sample *.egg-info AUTHORS ChangeLog
+		doc/build doc/source/_static/*.sample releasenotes/build releasenotes/notes/reno.cache etc/*.sample *.egg-info AUTHORS ChangeLog
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

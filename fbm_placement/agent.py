@@ -11,7 +11,7 @@ from fbm_placement import connection, errors, names, provider, report, settings
 from fbm_placement.placement import Placement, Provider
 from fbm_placement.plan import WITHDRAWN, HostFacts, Target, overcommitment, target
 from fbm_placement.quarrel import Quarrel
-from fbm_placement.reconcile import Outcome, Reconciler
+from fbm_placement.reconcile import FULL_LOOK_SECONDS, Outcome, Reconciler
 from fbm_placement.requester import Requester
 
 LOG = log.getLogger(__name__)
@@ -46,8 +46,10 @@ class Agent:
         self._placement: Placement | None = None
         self._provider: Provider | None = None
         self._reconciler: Reconciler | None = None
-        self._traits_ensured = False
+        self._traits_ensured_at: float | None = None
+        self._clock = clock
         self._quarrel = Quarrel(clock)
+        self._told_provider: tuple[Provider, provider.Lookup] | None = None
         self._told_overcommitment: str | None = None
 
     def run_pass(self) -> Outcome:
@@ -59,10 +61,7 @@ class Agent:
         """
 
         def run(placement: Placement) -> Outcome:
-            # A pre-filter may forbid a trait only when it exists, on whatever host.
-            if not self._traits_ensured:
-                placement.create_missing_traits(names.OWN_TRAITS)
-                self._traits_ensured = True
+            self._ensure_traits(placement)
             outcome = self._reconciler_for(placement).run_pass(placement, self._goal())
             if outcome.plan.waiting_for is not None:
                 raise errors.NotReadyError(f'{self.provider.name}: {outcome.plan.waiting_for}')
@@ -127,8 +126,16 @@ class Agent:
             return work(self._connected())
         except errors.NotFoundError as exc:
             gone, self._provider = self._provider, None
+            if gone is None:
+                self._placement = None
+                raise errors.PlacementError(
+                    f"{exc}; this is not Placement's root: check [placement]endpoint_override, or "
+                    'the catalogue (openstack catalog list)'
+                ) from exc
+            # One that is made again under the same UUID is another provider.
+            self._reconciler = None
             raise errors.NotReadyError(
-                f'{gone.name if gone else "the provider"} has gone from Placement ({exc}); '
+                f'{gone.name} has gone from Placement ({exc}); '
                 'nova-compute creates it again when it next reports'
             ) from exc
         except errors.NotReadyError:
@@ -138,8 +145,19 @@ class Agent:
             # A new connection asks the catalogue again: the endpoint may have moved.
             if not isinstance(exc, _CONNECTION_HOLDS):
                 self._placement = None
-                self._traits_ensured = False
+                self._traits_ensured_at = None
             raise
+
+    def _ensure_traits(self, placement: Placement) -> None:
+        """Create what is missing of the traits, at first and then now and then.
+
+        A pre-filter that names one that doesn't exist stops every boot in the cloud, and one that
+        no host has can be deleted at any time.
+        """
+        ensured_at = self._traits_ensured_at
+        if ensured_at is None or self._clock() - ensured_at >= FULL_LOOK_SECONDS:
+            placement.create_missing_traits(names.OWN_TRAITS)
+            self._traits_ensured_at = self._clock()
 
     def _connected(self) -> Placement:
         if self._placement is None:
@@ -151,10 +169,12 @@ class Agent:
         if self._provider is None or self._reconciler is None:
             lookup = provider.lookup_for(self.options.resource_provider, self._conf)
             found = provider.find_provider(placement, lookup)
-            LOG.info('Resource provider: %s (%s), found by %s', found.name, found.uuid, lookup)
+            if (found, lookup) != self._told_provider:
+                LOG.info('Resource provider: %s (%s), found by %s', found.name, found.uuid, lookup)
+                self._told_provider = (found, lookup)
             self._provider = found
             if self._reconciler is None or self._reconciler.uuid != found.uuid:
-                self._reconciler = Reconciler(found.uuid, self._wait)
+                self._reconciler = Reconciler(found.uuid, self._wait, self._clock)
         return self._reconciler
 
     def _leave_provider(self) -> None:

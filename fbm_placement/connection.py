@@ -18,6 +18,9 @@ UNUSABLE = (
 )
 """What no waiting mends: the section itself is wrong."""
 
+LONGEST_TIMEOUT_SECONDS = 60
+"""For one exchange. A larger ``[placement]timeout`` is cut to this."""
+
 _NO_AUTH_TYPE = (
     '[placement]auth_type is not set: expected the same [placement] section as nova-compute has, '
     'e.g. auth_type = password with auth_url, username, ...'
@@ -34,11 +37,7 @@ def connect(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
         auth = loading.load_auth_from_conf_options(conf, group)
         if auth is None:
             raise errors.ConfigurationError([_NO_AUTH_TYPE])
-        timeout = conf[group].timeout
-        if timeout is not None and timeout <= 0:
-            raise errors.ConfigurationError(
-                [f'[placement]timeout is {timeout}: expected seconds, more than 0']
-            )
+        _bound(conf)
         session = loading.load_session_from_conf_options(conf, group, auth=auth)
         return loading.load_adapter_from_conf_options(
             conf,
@@ -50,8 +49,25 @@ def connect(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
             default_microversion=names.MICROVERSION,
             raise_exc=False,
         )
-    except UNUSABLE as exc:
+    # keystoneauth's own checks of the section end in TypeError and ValueError.
+    except (*UNUSABLE, TypeError, ValueError) as exc:
         raise unusable(exc) from exc
+
+
+def _bound(conf: cfg.ConfigOpts) -> None:
+    """Keep one request short: keystoneauth's own retries sleep where no signal ends it.
+
+    The loop tries again by itself, and systemd's watchdog hears of the agent between requests.
+    """
+    section = conf[nova.PLACEMENT_GROUP]
+    if section.timeout is None or section.timeout > LONGEST_TIMEOUT_SECONDS:
+        conf.set_override('timeout', LONGEST_TIMEOUT_SECONDS, nova.PLACEMENT_GROUP)
+    elif section.timeout <= 0:
+        raise errors.ConfigurationError(
+            [f'[placement]timeout is {section.timeout}: expected seconds, more than 0']
+        )
+    for option in ('connect_retries', 'status_code_retries'):
+        conf.set_override(option, 0, nova.PLACEMENT_GROUP)
 
 
 def unusable(exc: Exception) -> errors.ConfigurationError:

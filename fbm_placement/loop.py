@@ -8,10 +8,11 @@ from oslo_log import log
 
 from fbm_placement import errors, report, timing
 from fbm_placement.agent import Agent
-from fbm_placement.reconcile import Outcome
+from fbm_placement.quarrel import Quarrel
+from fbm_placement.reconcile import TRIES, Outcome
 from fbm_placement.signals import Signals
 from fbm_placement.systemd import Notifier
-from fbm_placement.words import count
+from fbm_placement.words import count, skeleton
 
 LOG = log.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Loop:
         self._ready = False
         self._failures = 0
         self._last_failure = ''
+        self._races = Quarrel(clock)
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT.
@@ -75,16 +77,32 @@ class Loop:
             return exc
 
     def _failed(self, exc: errors.PlacementError | errors.NotReadyError) -> float:
+        if isinstance(exc, errors.ConflictError):
+            self._lost_race(exc)
+            return timing.after_failure(1, self._agent.options.interval)
         self._failures += 1
         wait = timing.after_failure(
             self._failures, self._agent.options.interval, getattr(exc, 'retry_after', None)
         )
         # A long outage is told when it begins, when it changes, and then ever more rarely.
-        if str(exc) != self._last_failure or self._failures.bit_count() == 1:
+        trouble = skeleton(str(exc))
+        if trouble != self._last_failure or self._failures.bit_count() == 1:
             LOG.error('%s (try %d; next in %.0f s)', exc, self._failures, wait)
-        self._last_failure = str(exc)
+        self._last_failure = trouble
         self._notifier.status(f'try {self._failures} failed: {exc}')
         return wait
+
+    def _lost_race(self, exc: errors.ConflictError) -> None:
+        """Tell of a writer who was faster in every try; good passes in between don't hide that."""
+        times, tell = self._races.count()
+        if tell:
+            LOG.warning(
+                'Somebody else wrote this provider in each of %d tries (%d such passes so far): '
+                '%s; who writes it so often? The next pass tries again',
+                TRIES,
+                times,
+                exc,
+            )
 
     def _rest(self, seconds: float) -> None:
         """Wait, with signs of life for systemd's watchdog, until the time is over or a signal."""

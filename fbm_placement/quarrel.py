@@ -32,7 +32,8 @@ def likely_author(seen: Inventory, wanted: Inventory, dram_mib: int | None) -> s
         )
     return (
         'nova-compute: it has the form of its report, with another [libvirt]file_backed_memory '
-        'than the agent read, so one of the two was not restarted after an edit'
+        'than the agent read, so one of the two was not restarted after an edit; or it was '
+        'another fbm-agent (a second one, or --once after an edit)'
     )
 
 

@@ -2,6 +2,7 @@
 """One pass over one provider: observe, plan, apply; after a conflict all three again."""
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,15 @@ from oslo_log import log
 
 from fbm_placement import errors, names
 from fbm_placement.placement import Placement
-from fbm_placement.plan import Inventory, Observation, Plan, PutInventory, Target, make_plan
+from fbm_placement.plan import (
+    Inventory,
+    Observation,
+    Plan,
+    PutInventory,
+    Target,
+    make_plan,
+    overcommitment,
+)
 
 LOG = log.getLogger(__name__)
 
@@ -18,6 +27,13 @@ TRIES = 4
 
 FIRST_CONFLICT_WAIT_SECONDS = 0.2
 """Doubled at each conflict, and spread: whoever else is writing should get done first."""
+
+FULL_LOOK_SECONDS = 600.0
+"""So often everything is read although the generation is the same.
+
+A provider that was deleted and made again counts from 0, so an old generation may come back; and
+an instance that is deleted with ``DELETE /allocations`` doesn't raise it (placement/objects/).
+"""
 
 NOTHING_TO_DO = Plan(differences=(), steps=())
 
@@ -37,12 +53,19 @@ class Outcome:
 class Reconciler:
     """Brings one provider to a target, and remembers at which generation it was there."""
 
-    def __init__(self, uuid: str, wait: Callable[[float], object]) -> None:
+    def __init__(
+        self,
+        uuid: str,
+        wait: Callable[[float], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Work on provider ``uuid``.
 
         :param wait: waits for so many seconds, or shorter when the agent is asked to end
         """
         self.uuid = uuid
+        self._clock = clock
+        self._looked_at = 0.0
         self._wait = wait
         self._reached: Target | None = None
         self._settled: Observation | None = None
@@ -71,12 +94,13 @@ class Reconciler:
         return self._try(placement, goal)
 
     def _try(self, placement: Placement, goal: Target) -> Outcome:
-        generation, inventory = placement.inventory(self.uuid)
         settled, self._settled = self._settled, None
-        # Whoever writes inventory, traits or allocations raises the generation.
+        generation, inventory = placement.inventory(self.uuid)
+        # Whoever writes inventory or traits, or adds an allocation, raises the generation.
         if (
             settled is not None
             and self._reached == goal
+            and self._clock() - self._looked_at < FULL_LOOK_SECONDS
             and (generation, inventory) == (settled.generation, settled.inventory)
         ):
             self._settled = settled
@@ -87,6 +111,9 @@ class Reconciler:
         outcome = Outcome(goal, seen, plan, bool(plan.steps) and self._reached == goal)
         if plan.waiting_for is None:
             self._reached = goal
+        # Where too much is allocated the sum is read each time, so that its end is seen.
+        if plan.waiting_for is None and overcommitment(goal, seen) is None:
+            self._looked_at = self._clock()
             self._settled = replace(
                 seen,
                 generation=generation,

@@ -21,8 +21,9 @@ def overwrite(outcome: Outcome, times: int) -> str:
         again = quarrel.how_often(times)
         return (
             f'the traits were changed by someone else{again} and put right: '
-            f"{changes(outcome.plan)}; whoever writes this provider's traits should keep those "
-            f'that begin with {names.TRAIT_ENABLED}'
+            f'{changes(outcome.plan)}; is it a tool that replaces all traits, or another '
+            'fbm-agent with another configuration? It should leave those that begin with '
+            f'{names.TRAIT_ENABLED} to this one'
         )
     author = quarrel.likely_author(seen, wanted, dram_mib())
     return quarrel.describe(seen, wanted, author, times)
@@ -33,7 +34,7 @@ def status(outcome: Outcome, provider: Provider) -> str:
     wanted = outcome.goal.inventory
     if wanted is None:
         return f'disabled: the inventory of {provider.name} is left to nova-compute'
-    much = ' (TOO MUCH: see the log)' if overcommitment(outcome.goal, outcome.seen) else ''
+    much = ' (TOO MUCH)' if overcommitment(outcome.goal, outcome.seen) else ''
     return (
         f'enabled: {provider.name} offers {wanted.capacity_mib} MiB, '
         f'{outcome.seen.allocated_mib} MiB allocated{much}'

@@ -9,6 +9,7 @@ from keystoneauth1 import adapter as ksa_adapter
 from keystoneauth1 import exceptions as ksa_exceptions
 
 from fbm_placement import connection, troubles
+from fbm_placement.deadline import deadline
 
 _NO_ANSWER = (
     ksa_exceptions.ClientException,
@@ -62,9 +63,10 @@ class Requester:
         self._before_request()
         what = f'{method} {path}'
         try:
-            response = self._adapter.request(
-                path, method, headers={'Accept': 'application/json'}, **kwargs
-            )
+            with deadline():
+                response = self._adapter.request(
+                    path, method, headers={'Accept': 'application/json'}, **kwargs
+                )
         except connection.UNUSABLE as exc:
             raise connection.unusable(exc) from exc
         except _NO_ANSWER as exc:

@@ -48,10 +48,11 @@ class AgentOptions:
 
 def forbidden(settings: Settings) -> list[str]:
     """Return every reason why the spec forbids this host to run; none while it is disabled."""
-    if not settings.enabled:
-        return []
+    negative = _negative(settings)
+    if settings.capacity_mib == 0:
+        return negative
     rules = (_too_large, _overcommitted, _wrong_virt_type, _nothing_left)
-    return [reason for rule in rules if (reason := rule(settings))]
+    return negative + [reason for rule in rules if (reason := rule(settings))]
 
 
 def doubtful(settings: Settings) -> list[str]:
@@ -103,6 +104,26 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
     if reasons:
         raise errors.ConfigurationError(reasons)
     return settings
+
+
+def read_all(conf: cfg.ConfigOpts) -> tuple[Settings, AgentOptions]:
+    """Read and check both.
+
+    :raises ConfigurationError: with every reason of both at once
+    """
+    reasons: list[str] = []
+    try:
+        settings = read_settings(conf)
+    except errors.ConfigurationError as exc:
+        settings = DISABLED
+        reasons += exc.reasons
+    try:
+        options = read_agent_options(conf)
+    except errors.ConfigurationError as exc:
+        raise errors.ConfigurationError([*reasons, *exc.reasons]) from exc
+    if reasons:
+        raise errors.ConfigurationError(reasons)
+    return settings, options
 
 
 def read_agent_options(conf: cfg.ConfigOpts) -> AgentOptions:
@@ -178,6 +199,18 @@ class _Reader:
         return stand_in
 
 
+def _negative(settings: Settings) -> list[str]:
+    values = {
+        '[libvirt]file_backed_memory': settings.capacity_mib,
+        '[DEFAULT]reserved_host_memory_mb': settings.reserved_mib,
+    }
+    return [
+        f'{name} is {value}: expected a whole number of MiB, 0 or more'
+        for name, value in values.items()
+        if value < 0
+    ]
+
+
 def _too_large(settings: Settings) -> str | None:
     if settings.capacity_mib <= names.PLACEMENT_MAX_INT:
         return None
@@ -208,7 +241,7 @@ def _wrong_virt_type(settings: Settings) -> str | None:
 
 
 def _nothing_left(settings: Settings) -> str | None:
-    if settings.reserved_mib < settings.capacity_mib:
+    if settings.capacity_mib < 0 or settings.reserved_mib < settings.capacity_mib:
         return None
     return (
         f'[DEFAULT]reserved_host_memory_mb is {settings.reserved_mib} MiB, and '

@@ -23,6 +23,8 @@ _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLError, 'TLS failed ({}); check [placement]cafile'),
     (ConnectionRefusedError, 'connection refused (is the service up?)'),
     (http.client.RemoteDisconnected, 'the connection was closed without an answer'),
+    (requests.exceptions.InvalidSchema, 'the URL has no http:// or https://'),
+    (requests.exceptions.MissingSchema, 'the URL has no http:// or https://'),
     (urllib3_exceptions.IncompleteRead, 'the answer broke off'),
 )
 
@@ -41,8 +43,8 @@ def unreachable(exc: Exception, what: str) -> errors.PlacementError:
     elif isinstance(exc, ksa_exceptions.EndpointNotFound):
         line = (
             'the service catalogue has no such endpoint; expected one of service type '
-            '"placement" for [placement]region_name and valid_interfaces '
-            '(openstack catalog list), or [placement]endpoint_override'
+            '"placement" for [placement]region_name and valid_interfaces (openstack catalog '
+            'list), with a token of [placement]project_name, or [placement]endpoint_override'
         )
     elif isinstance(exc, ksa_exceptions.ConnectTimeout):
         line = f'{one_line(exc)}; is the service up, or [placement]timeout too short?'
@@ -66,14 +68,15 @@ def refused(response: requests.Response, what: str) -> errors.PlacementError:
         return errors.BadRequestError(line)
     if status == requests.codes.not_found and code is not None:
         return errors.NotFoundError(line)
-    return errors.PlacementError(line + _advice(status, code), _retry_after(response))
+    asked = '' if code else f' (asked: {one_line(response.url)})'
+    return errors.PlacementError(line + _advice(status, code) + asked, _retry_after(response))
 
 
 def not_json(response: requests.Response, what: str) -> errors.PlacementError:
     """Tell that a success was none: a proxy, a login page, or half an answer."""
     return errors.PlacementError(
         f'{what}: {response.status_code}, but not a JSON object: {_excerpt(response)}; is there a '
-        'proxy or a login page between this host and Placement?'
+        f'proxy or a login page between this host and Placement? (asked: {one_line(response.url)})'
     )
 
 

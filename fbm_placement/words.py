@@ -6,6 +6,7 @@ import re
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff]+')
 _USERINFO = re.compile(r'(?<=://)[^/@\s]*@')
 _REQUEST_ID = re.compile(r' ?\(Request-ID: req-[0-9a-f-]+\)')
+_VARYING = re.compile(r'"[^"]*"|\d+')
 _LOCATION = re.compile(
     r"^Value for option (\S+) from LocationInfo\(.*detail='(.*?)'\) is not valid: (.*)$"
 )
@@ -17,8 +18,18 @@ def one_line(text: object) -> str:
     A request id differs each time, so it would make the same trouble look like another one.
     """
     line = _CONTROL.sub(' ', str(text))
-    line = _USERINFO.sub('', line)
+    line = without_userinfo(line)
     return ' '.join(_REQUEST_ID.sub('', line).split())
+
+
+def without_userinfo(text: str) -> str:
+    """Return the text without the user name and password of each URL in it."""
+    return _USERINFO.sub('', text)
+
+
+def skeleton(text: str) -> str:
+    """Return what stays the same when the same trouble is told again: no numbers, no quotes."""
+    return _VARYING.sub('#', text)
 
 
 def of_oslo_config(exc: BaseException, *, option_is_told: bool = False) -> str:

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fbm-agent``: the command line, and what its exit codes mean."""
 
-import logging
+import contextlib
+import signal
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from oslo_config import cfg
 from oslo_log import log
 
 import fbm_placement
 from fbm_placement import conf as configuration
-from fbm_placement import errors, report, settings
+from fbm_placement import errors, logs, report, settings
 from fbm_placement.agent import Agent
 from fbm_placement.loop import Loop
 from fbm_placement.signals import Signals
@@ -56,20 +58,24 @@ CLI_OPTS = (
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run ``fbm-agent`` and return its exit code."""
+    # A SIGHUP before the loop listens would end the service; it waits, as it does in the loop.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         return _run(sys.argv[1:] if args is None else args)
     except errors.ConfigurationError as exc:
         for reason in exc.reasons:
-            print(f'{PROG}: {reason}', file=sys.stderr)
+            _say(f'{PROG}: {reason}', sys.stderr)
         return EXIT_FORBIDDEN
     except errors.FileBackedMemoryError as exc:
-        print(f'{PROG}: {exc}', file=sys.stderr)
+        _say(f'{PROG}: {exc}', sys.stderr)
         return EXIT_NOT_THERE
     except SystemExit as exc:
         # argparse: --help and --version are good, everything else is a wrong option.
         return EXIT_FORBIDDEN if exc.code else EXIT_GOOD
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(args: Sequence[str]) -> int:
@@ -77,13 +83,12 @@ def _run(args: Sequence[str]) -> int:
         args, prog=PROG, description=DESCRIPTION, epilog=EPILOG, cli_opts=CLI_OPTS
     )
     one_shot = conf.once or conf.dry_run or conf.withdraw
-    (_log_to_stderr if one_shot else _log_as_a_service)(conf)
+    (logs.to_stderr if one_shot else logs.as_a_service)(conf, PROG)
     if conf.withdraw:
         # A configuration that forbids to run must not forbid to uninstall.
         only_the_provider = settings.AgentOptions(settings.read_resource_provider(conf), 0)
         return _once(Agent(conf, settings.DISABLED, only_the_provider), conf)
-    host_settings = settings.read_settings(conf)
-    options = settings.read_agent_options(conf)
+    host_settings, options = settings.read_all(conf)
     for doubt in settings.doubtful(host_settings):
         LOG.warning('%s', doubt)
     if one_shot:
@@ -94,17 +99,16 @@ def _run(args: Sequence[str]) -> int:
 def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
     if conf.dry_run:
         outcome = agent.look()
-        print(report.dry_run(outcome, agent.provider))
+        _say(report.dry_run(outcome, agent.provider), sys.stdout)
         if outcome.plan.differences:
             would = '--withdraw' if conf.withdraw else '--once, or the service,'
-            print(
-                f'{PROG}: dry run, nothing was written; {PROG} {would} would set this',
-                file=sys.stderr,
+            _say(
+                f'{PROG}: dry run, nothing was written; {PROG} {would} would set this', sys.stderr
             )
             return EXIT_NOT_THERE
         return EXIT_GOOD
     outcome = agent.withdraw() if conf.withdraw else agent.run_pass()
-    print(report.once(outcome, agent.provider))
+    _say(report.once(outcome, agent.provider), sys.stdout)
     return EXIT_GOOD
 
 
@@ -134,24 +138,11 @@ def _serve(
     return EXIT_GOOD
 
 
-def _log_to_stderr(conf: cfg.ConfigOpts) -> None:
-    # Not into nova.conf's log_dir: run by root it would leave a file there that the service,
-    # which runs as nova, can't write.
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if conf.debug else logging.WARNING,
-        format=f'{PROG}: %(levelname)s: %(message)s',
-        force=True,  # oslo.log has put a handler of its own there
-    )
-
-
-def _log_as_a_service(conf: cfg.ConfigOpts) -> None:
-    try:
-        log.setup(conf, PROG)
-    except (log.LogConfigError, OSError) as exc:
-        raise errors.ConfigurationError(
-            [f'logging: {exc}; expected log_file or log_dir that this user can write']
-        ) from exc
+def _say(text: str, stream: TextIO) -> None:
+    """Print; what has been done stays done where nobody can read of it."""
+    encoding = stream.encoding or 'ascii'
+    with contextlib.suppress(OSError):
+        print(text.encode(encoding, 'backslashreplace').decode(encoding), file=stream, flush=True)
 
 
 if __name__ == '__main__':

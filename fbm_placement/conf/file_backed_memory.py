@@ -40,7 +40,7 @@ Possible values:
         help="""
 Seconds between two looks at Placement.
 
-An overwritten inventory is wrong for at most this long. A look at which nothing has changed costs
+An overwritten inventory is wrong for about this long. A look at which nothing has changed costs
 Placement one request. Each wait is up to a tenth shorter or longer, so that many hosts don't
 march in step. After a failure the agent looks again sooner.
 

@@ -39,12 +39,13 @@ def _default_opts() -> list[cfg.Opt]:
         cfg.StrOpt('my_ip', default=netutils.get_my_ipv4()),
         cfg.StrOpt('host', default=socket.gethostname()),
         cfg.FloatOpt('ram_allocation_ratio', min=0.0),
-        cfg.IntOpt('reserved_host_memory_mb', default=512, min=0),
+        # Without Nova's min=0: settings.py refuses a negative value, and says which it was.
+        cfg.IntOpt('reserved_host_memory_mb', default=512),
     ]
 
 
 _LIBVIRT_OPTS = (
-    cfg.IntOpt('file_backed_memory', default=0, min=0),
+    cfg.IntOpt('file_backed_memory', default=0),
     cfg.StrOpt('virt_type', default='kvm'),
 )
 

@@ -431,7 +431,7 @@ def test_a_hostile_writer(host, compute):
         lost = agent.log_lines(' ERROR ')
         assert agent.terminate()[0] == 0
     assert 'Traceback' not in agent.log
-    assert fought > 50
+    assert fought > 5
     # Neither the repairs nor the lost races are told each time.
     numbers = [int(n) for n in re.findall(r'overwrite (\d+) of this quarrel', '\n'.join(told))]
     assert numbers

@@ -263,3 +263,38 @@ def test_looking_writes_nothing(placement, reconciler) -> None:
     outcome = reconciler.look(placement, ON)
     assert [type(step) for step in outcome.plan.steps] == [plan.PutInventory, plan.PutTraits]
     assert not [call for call in placement.calls if call.startswith(('PUT', 'create'))]
+
+
+def test_a_provider_made_again_is_seen_at_an_old_generation(placement, waits) -> None:
+    """Its generations begin at 0 again, so one that was settled may come back."""
+    now = 0.0
+    reconciler = reconcile.Reconciler('uuid', waits.append, lambda: now)
+    reconciler.run_pass(placement, ON)
+    placement.names = FOREIGN
+    assert not reconciler.run_pass(placement, ON).plan.steps
+    now = reconcile.FULL_LOOK_SECONDS
+    reconciler.run_pass(placement, ON)
+    assert is_at(placement, ON)
+
+
+def test_a_provider_that_has_gone_is_not_taken_for_settled(placement, reconciler) -> None:
+    """Nor is what comes after it taken for the one that was."""
+    reconciler.run_pass(placement, ON)
+
+    def gone() -> None:
+        raise errors.NotFoundError('gone')
+
+    placement.before[len(placement.calls) + 1] = gone
+    with pytest.raises(errors.NotFoundError):
+        reconciler.run_pass(placement, ON)
+    placement.names = FOREIGN
+    reconciler.run_pass(placement, ON)
+    assert is_at(placement, ON)
+
+
+def test_too_much_allocated_is_read_each_time(placement, reconciler, monkeypatch) -> None:
+    """An instance that is deleted need not raise the generation, and its end must be seen."""
+    monkeypatch.setattr(placement, 'allocations', lambda _: Allocations(5000, 2))
+    assert reconciler.run_pass(placement, ON).seen.allocated_mib == 5000
+    monkeypatch.setattr(placement, 'allocations', lambda _: Allocations(500, 1))
+    assert reconciler.run_pass(placement, ON).seen.allocated_mib == 500

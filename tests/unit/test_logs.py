@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nova.conf's logging is meant for Nova: it must never stop the agent."""
+
+import logging
+
+import pytest
+
+from fbm_placement import errors, logs
+
+pytestmark = pytest.mark.usefixtures('kept_logging')
+
+
+def test_a_directory_that_cannot_be_written(home, capfd):
+    """A full disk or another owner: told once, and logged to stderr from then on."""
+    home.write(f'[DEFAULT]\nlog_dir = {home.folder}/nova.conf\n')
+    logs.as_a_service(home.load(), 'fbm-agent')
+    logging.getLogger('fbm_placement').info('and on it goes')
+    told = capfd.readouterr().err
+    assert 'logging to stderr instead' in told
+    assert 'nova.conf' in told
+    assert 'and on it goes' in told
+
+
+def test_a_journal_without_its_library(home, capfd, monkeypatch):
+    """nova.conf may ask for what only Nova's environment has."""
+    monkeypatch.setattr('oslo_log.handlers.journal', None)
+    home.write('[DEFAULT]\nuse_journal = true\n')
+    logs.as_a_service(home.load(), 'fbm-agent')
+    assert 'logging to stderr instead' in capfd.readouterr().err
+
+
+def test_a_log_file_is_left_to_nova_compute(home, capfd, tmp_path):
+    """Two writers would rotate it under each other's hands; a flag says that it is ours."""
+    home.write(f'[DEFAULT]\nlog_file = {tmp_path}/nova-compute.log\n')
+    logs.as_a_service(home.load(), 'fbm-agent')
+    logging.getLogger('fbm_placement').info('ours')
+    assert not (tmp_path / 'nova-compute.log').exists()
+    assert 'is left to nova-compute' in ''.join(capfd.readouterr())
+    logs.as_a_service(home.load('--log-file', f'{tmp_path}/ours.log'), 'fbm-agent')
+    logging.getLogger('fbm_placement').info('ours')
+    assert 'ours' in (tmp_path / 'ours.log').read_text()
+
+
+def test_a_logging_configuration_that_is_not_there(home):
+    """Nobody can know what was meant."""
+    home.write(f'[DEFAULT]\nlog_config_append = {home.folder}/nothing.ini\n')
+    with pytest.raises(errors.ConfigurationError) as caught:
+        logs.as_a_service(home.load(), 'fbm-agent')
+    assert 'nothing.ini' in str(caught.value)
+
+
+@pytest.mark.parametrize('set_up', [logs.to_stderr, logs.as_a_service])
+def test_a_password_in_a_url_is_not_logged(home, capfd, set_up):
+    """A URL is logged as it is by keystoneauth."""
+    home.write('[DEFAULT]\ndebug = true\n')
+    set_up(home.load(), 'fbm-agent')
+    logging.getLogger('fbm_placement').debug('REQ: curl "%s"', 'http://bob:hunter2@host/x')
+    told = ''.join(capfd.readouterr())
+    assert 'http://host/x' in told
+    assert 'hunter2' not in told
