@@ -3,6 +3,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 
 from oslo_config import cfg
 from oslo_log import log
@@ -37,14 +38,14 @@ def to_stderr(conf: cfg.ConfigOpts, prog: str) -> None:
     _harden()
 
 
-def as_a_service(conf: cfg.ConfigOpts, prog: str) -> None:
+def as_a_service(conf: cfg.ConfigOpts, prog: str, args: Sequence[str] = ()) -> None:
     """Log as nova.conf says, and to stderr (systemd's journal) where that can't be done.
 
+    :param args: the command line; only there can a ``log_file`` be meant for the agent
     :raises ConfigurationError: ``log_config_append`` can't be used
     """
     notes = []
-    location = conf.get_location('log_file')
-    if conf.log_file and location and location.location is cfg.Locations.user:
+    if conf.log_file and not any(arg.startswith(('--log-file', '--logfile')) for arg in args):
         notes.append(f'log_file = {conf.log_file} is left to nova-compute; --log-file sets one')
         conf.set_override('log_file', None)
     try:

@@ -83,7 +83,10 @@ def _run(args: Sequence[str]) -> int:
         args, prog=PROG, description=DESCRIPTION, epilog=EPILOG, cli_opts=CLI_OPTS
     )
     one_shot = conf.once or conf.dry_run or conf.withdraw
-    (logs.to_stderr if one_shot else logs.as_a_service)(conf, PROG)
+    if one_shot:
+        logs.to_stderr(conf, PROG)
+    else:
+        logs.as_a_service(conf, PROG, args)
     if conf.withdraw:
         # A configuration that forbids to run must not forbid to uninstall.
         only_the_provider = settings.AgentOptions(settings.read_resource_provider(conf), 0)

@@ -36,7 +36,8 @@ def test_a_log_file_is_left_to_nova_compute(home, capfd, tmp_path):
     logging.getLogger('fbm_placement').info('ours')
     assert not (tmp_path / 'nova-compute.log').exists()
     assert 'is left to nova-compute' in ''.join(capfd.readouterr())
-    logs.as_a_service(home.load('--log-file', f'{tmp_path}/ours.log'), 'fbm-agent')
+    ours = ('--log-file', f'{tmp_path}/ours.log')
+    logs.as_a_service(home.load(*ours), 'fbm-agent', ours)
     logging.getLogger('fbm_placement').info('ours')
     assert 'ours' in (tmp_path / 'ours.log').read_text()
 
