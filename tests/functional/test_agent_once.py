@@ -323,7 +323,7 @@ def test_every_reason_is_told_at_once_and_placement_is_not_asked(host, compute, 
 
 @pytest.mark.parametrize(
     ('value', 'told'),
-    [('-1', 'greater than or equal to 0'), ('1TiB', '1TiB'), (2**31, str(2**31))],
+    [('-1', 'is -1'), ('1TiB', '1TiB'), (2**31, str(2**31))],
 )
 def test_an_absurd_size_is_told_with_its_name(host, writes, value, told):
     host.configure('libvirt', file_backed_memory=value)
