@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The request pre-filter: the rules' answer goes into the query that Nova sends to Placement.
+
+Nova has no plug point for pre-filters, but a plain list, the same in every release from 18 to 34
+(``ALL_REQUEST_FILTERS`` in nova/scheduler/request_filter.py).
+"""
+
+import threading
+
+from nova import context as nova_context
+from nova import exception, objects
+from nova.scheduler import request_filter
+from nova.scheduler import utils as scheduler_utils
+from oslo_log import log
+
+from fbm_filters import errors
+from fbm_filters.decision import answer_for
+from fbm_filters.placement import EnsuredTraits
+from fbm_filters.rules import SUBJECT, Answer, Policy
+
+LOG = log.getLogger(__name__)
+
+_registering = threading.Lock()
+
+
+class PreFilter:
+    """Asks the rules about each request and tells Placement through the request's traits."""
+
+    def __init__(self, policy: Policy, traits: EnsuredTraits) -> None:
+        """Decide by ``policy``, and name traits only when ``traits`` says that they exist."""
+        self._policy = policy
+        self._traits = traits
+        self.__name__ = 'file_backed_memory_filter'  # Nova logs functions by their names
+
+    def __call__(
+        self, context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'
+    ) -> bool:
+        """Restrict one request; return whether it did, as Nova's own pre-filters do.
+
+        :raises nova.exception.RequestFilterFailed: there is no fitting host, or it can't be known
+        """
+        if scheduler_utils.request_is_rebuild(spec):
+            return False
+        answer = answer_for(context, spec, self._policy)
+        if answer.refusal is not None:
+            LOG.info('Instance %s: %s', spec.instance_uuid, answer.refusal)
+            raise exception.RequestFilterFailed(reason=answer.refusal)
+        try:
+            self._traits.ensure(context)
+        # Anything but RequestFilterFailed that leaves a pre-filter leaves servers in ERROR.
+        except Exception as exc:
+            if not isinstance(exc, errors.PlacementUnknownError):
+                LOG.exception('Instance %s: looking for the traits', spec.instance_uuid)
+            return self._without_traits(spec, answer, exc)
+        spec.root_required.update(answer.required)
+        spec.root_forbidden.update(answer.forbidden)
+        if answer.concerns_file_backed_memory:
+            LOG.info(
+                'Instance %s: required %s, forbidden %s, because %s',
+                spec.instance_uuid,
+                sorted(answer.required),
+                sorted(answer.forbidden),
+                '; '.join(rule.explained for rule in answer.restrictions),
+            )
+        return True
+
+    @staticmethod
+    def _without_traits(spec: 'objects.RequestSpec', answer: Answer, exc: Exception) -> bool:
+        """Let a plain request through without a trait; stop one that has to do with the rules."""
+        if answer.concerns_file_backed_memory:
+            reason = f'{SUBJECT}: {answer.restrictions[0]}, but {exc}; try again later'
+            LOG.error('Instance %s: %s', spec.instance_uuid, reason)
+            raise exception.RequestFilterFailed(reason=reason)
+        LOG.warning(
+            'Instance %s: %s; it has nothing to do with file-backed memory and goes on, but '
+            'unhealthy hosts are not left out',
+            spec.instance_uuid,
+            exc,
+        )
+        return False
+
+
+def register(prefilter: PreFilter | None) -> None:
+    """Make ``prefilter`` the one of ours in Nova's list; None takes an earlier one away."""
+    with _registering:
+        others = [f for f in request_filter.ALL_REQUEST_FILTERS if not isinstance(f, PreFilter)]
+        # Last: it has to see what all others require. One assignment, as requests are under way.
+        request_filter.ALL_REQUEST_FILTERS[:] = (
+            others
+            if prefilter is None
+            else [
+                *others,
+                prefilter,
+            ]
+        )

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small cloud of four kinds of hosts, and guests of every row of the decision table."""
+
+import contextlib
+import json
+
+from nova.scheduler import request_filter
+from nova.tests.fixtures import libvirt as fakelibvirt
+from nova.tests.functional.api import client
+
+from tests.functional.nova import fleet
+
+OFFERED_MIB = 16384
+_CARD = {'vendor_id': fakelibvirt.PCI_VEND_ID, 'product_id': fakelibvirt.PCI_PROD_ID}
+
+GUESTS = {
+    'plain': {},
+    'required': {'trait:CUSTOM_FILE_BACKED_MEMORY': 'required'},
+    'forbidden': {'trait:CUSTOM_FILE_BACKED_MEMORY': 'forbidden'},
+    'small pages': {'hw:mem_page_size': 'small'},
+    'large pages': {'hw:mem_page_size': 'large'},
+    'realtime': {
+        'hw:cpu_realtime': 'yes',
+        'hw:cpu_policy': 'dedicated',
+        'hw:cpu_realtime_mask': '^0',
+    },
+    'passthrough': {'pci_passthrough:alias': 'card:1'},
+}
+"""Extra specs of a flavor, by what the guest is called here."""
+
+HOSTS = {
+    'disk': {'offered_mib': OFFERED_MIB},
+    'tmpfs': {'offered_mib': OFFERED_MIB, 'on_disk': False},
+    'plain': {'offered_mib': 0},
+    'sick': {'offered_mib': OFFERED_MIB, 'healthy': False},
+}
+
+
+class CloudTestCase(fleet.FleetTestCase):
+    """Starts hosts as a test asks for them, with the filter enabled."""
+
+    AVAILABLE_FILTERS = (
+        'nova.scheduler.filters.all_filters',
+        'fbm_filters.FileBackedMemoryFilter',
+    )
+    ADDITIONAL_FILTERS = (
+        'NUMATopologyFilter',
+        'PciPassthroughFilter',
+        'FileBackedMemoryFilter',
+    )
+    PREFILTER = True
+
+    def setUp(self):
+        """Configure the scheduler and what the guests need of a compute."""
+        before = list(request_filter.ALL_REQUEST_FILTERS)
+        self.addCleanup(request_filter.ALL_REQUEST_FILTERS.__setitem__, slice(None), before)
+        self.flags(
+            device_spec=[json.dumps(_CARD)],
+            alias=[json.dumps({**_CARD, 'name': 'card'})],
+            group='pci',
+        )
+        self.flags(cpu_dedicated_set='0-3', cpu_shared_set='4-7', group='compute')
+        self.scheduler_flags(prefilter=self.PREFILTER)
+        super().setUp()
+
+    def start(self, *names, passes=True):
+        """Start hosts by their names in HOSTS; the agent's code then sets their providers."""
+        for name in names:
+            kind = dict(HOSTS[name])
+            self.start_host(name, kind.pop('offered_mib'), **_hardware())
+            if passes:
+                self.agent_pass(name, **kind)
+
+    def guest(self, kind, **kwargs):
+        """Boot a guest; return the server, whatever has become of it."""
+        flavor = self._create_flavor(
+            memory_mb=512, vcpu=2, disk=1, ephemeral=0, extra_spec=GUESTS[kind]
+        )
+        body = self._build_server(flavor_id=flavor, networks='none', **kwargs)
+        return self.settled(self.api.post_server({'server': body}))
+
+    def fault_of(self, server):
+        """Return the words that an API user reads."""
+        return server.get('fault', {}).get('message', '')
+
+    @contextlib.contextmanager
+    def speaking(self, microversion):
+        """Let the API calls in the block use another microversion."""
+        apis = {api: api.microversion for api in (self.api, self.admin_api)}
+        for api in apis:
+            api.microversion = microversion
+        try:
+            yield
+        finally:
+            for api, before in apis.items():
+                api.microversion = before
+
+    def ask_to_live_migrate(self, server, host=None, **body):
+        """Ask for a live migration; return the API's refusal, or None."""
+        action = {'os-migrateLive': {'host': host, 'block_migration': 'auto', **body}}
+        try:
+            self.admin_api.post_server_action(server['id'], action)
+        except client.OpenStackApiException as refusal:
+            return refusal
+        return None
+
+
+def _hardware():
+    pages = [fakelibvirt.create_mempages([(4, 1024 * 1024), (2048, 2048)]) for _ in range(2)]
+    return {
+        'host_info': fakelibvirt.HostInfo(
+            cpu_nodes=2,
+            cpu_sockets=1,
+            cpu_cores=2,
+            cpu_threads=2,
+            kB_mem=16 * 1024 * 1024,
+            mempages=pages,
+        ),
+        'pci_info': fakelibvirt.HostPCIDevicesInfo(num_pci=1, num_pfs=0, num_vfs=0),
+    }

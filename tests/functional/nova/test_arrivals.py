@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boot, forced boot, resize, cold migration, evacuation, unshelve, rebuild: where each may go."""
+
+from tests.functional.nova import cloud
+
+# A guest may boot on these. Nova itself refuses any page size where file_backed_memory is set.
+MAY_BOOT_ON = {
+    'plain': {'disk', 'tmpfs', 'plain'},
+    'required': {'disk', 'tmpfs'},
+    'forbidden': {'plain'},
+    'small pages': {'plain'},
+    'large pages': {'plain'},
+    'realtime': {'tmpfs', 'plain'},
+    'passthrough': {'tmpfs', 'plain'},
+}
+
+
+class ArrivalTest(cloud.CloudTestCase):
+    """With the pre-filter: Placement leaves out what does not fit."""
+
+    def test_boot(self):
+        """Each guest, with one host of one kind after the other."""
+        self.start('disk', 'tmpfs', 'plain', 'sick')
+        for guest, hosts in MAY_BOOT_ON.items():
+            for host in cloud.HOSTS:
+                server = self.guest(guest, host=host)
+                wanted = 'ACTIVE' if host in hosts else 'ERROR'
+                self.assertEqual(wanted, server['status'], (guest, host, self.fault_of(server)))
+                if wanted == 'ACTIVE':
+                    self.assertEqual(host, self.host_of(server))
+                self._delete_server(server)
+
+    def test_boot_where_the_scheduler_chooses(self):
+        """Never a wrong one, however many are asked for."""
+        self.start('disk', 'tmpfs', 'plain', 'sick')
+        for guest, hosts in MAY_BOOT_ON.items():
+            server = self.guest(guest)
+            self.assertEqual('ACTIVE', server['status'], (guest, self.fault_of(server)))
+            self.assertIn(self.host_of(server), hosts)
+            self._delete_server(server)
+
+    def test_boot_forced_to_a_host(self):
+        """Filters are skipped there; pre-filters are not."""
+        self.start('disk', 'plain')
+        with self.speaking('2.60'):
+            server = self.guest('small pages', az='nova:disk')
+            self.assertEqual('ERROR', server['status'])
+            server = self.guest('small pages', az='nova:plain')
+            self.assertEqual('ACTIVE', server['status'])
+
+    def test_a_contradiction_is_told_to_the_user(self):
+        """Both sides, in the server's fault, within what Nova keeps of it."""
+        self.start('disk')
+        flavor = self._create_flavor(
+            extra_spec={**cloud.GUESTS['required'], **cloud.GUESTS['small pages']}
+        )
+        body = self._build_server(flavor_id=flavor, networks='none')
+        server = self.settled(self.api.post_server({'server': body}))
+        self.assertEqual('ERROR', server['status'])
+        self.assertIn('trait:CUSTOM_FILE_BACKED_MEMORY=required', self.fault_of(server))
+        self.assertIn('hw:mem_page_size', self.fault_of(server))
+        self.assertIn('change one', self.fault_of(server))
+
+    def test_resize(self):
+        """To a flavor that needs the other kind of host: moved there."""
+        self.start('disk', 'plain')
+        server = self.guest('plain', host='disk')
+        flavor = self._create_flavor(
+            memory_mb=1024, vcpu=2, disk=1, ephemeral=0, extra_spec=cloud.GUESTS['forbidden']
+        )
+        server = self._resize_server(server, flavor)
+        self.assertEqual('plain', self.host_of(server))
+
+    def test_cold_migration(self):
+        """Across kinds it is an arrival like any other: the guest is started anew there."""
+        self.start('disk', 'plain', 'sick')
+        server = self.guest('plain', host='disk')
+        server = self._migrate_server(server)
+        self.assertEqual('plain', self.host_of(server))
+
+    def test_evacuation(self):
+        """The guest is started anew, but not where it may not be."""
+        self.start('disk', 'tmpfs', 'sick')
+        server = self.guest('required', host='disk')
+        self.force_down('disk')
+        self._evacuate_server(server, expected_state='ACTIVE')
+        self.assertEqual('tmpfs', self.host_of(server))
+
+    def test_evacuation_with_no_host_that_fits(self):
+        """It stays where it was."""
+        self.start('disk', 'plain', 'sick')
+        server = self.guest('required', host='disk')
+        self.force_down('disk')
+        self.admin_api.post_server_action(server['id'], {'evacuate': {}})
+        self._wait_for_migration_status(server, ['error'])
+        self.assertEqual('disk', self.host_of(server))
+
+    def test_unshelve(self):
+        """A forbidden guest comes back on a plain host, though an enabled one is emptier."""
+        self.start('disk', 'plain')
+        server = self.guest('forbidden')
+        server = self._shelve_server(server, expected_state='SHELVED_OFFLOADED')
+        self._unshelve_server(server)
+        self.assertEqual('plain', self.host_of(server))
+
+    def test_rebuild_is_left_to_nova(self):
+        """In place, on a host that takes no arrival."""
+        self.start('disk')
+        server = self.guest('plain')
+        self.agent_pass('disk', healthy=False)
+        self._rebuild_server(server, 'a2459075-d96c-40d5-893e-577ff92e721c')
+        self.assertEqual('disk', self.host_of(server))
+        self.assertEqual('ERROR', self.guest('plain')['status'])
+
+
+class ArrivalByTheFilterAloneTest(ArrivalTest):
+    """With ``prefilter = false``: the same hosts, but the filter has no words for a user."""
+
+    PREFILTER = False
+
+    def test_boot_forced_to_a_host(self):
+        """Filters are skipped there, so Nova itself refuses, on the host."""
+        self.start('disk')
+        with self.speaking('2.60'):
+            server = self.guest('small pages', az='nova:disk')
+        self.assertEqual('ERROR', server['status'])
+
+    def test_a_contradiction_is_told_to_the_user(self):
+        """Refused all the same; the reason is in the scheduler's log."""
+        self.start('disk')
+        flavor = self._create_flavor(
+            extra_spec={**cloud.GUESTS['required'], **cloud.GUESTS['small pages']}
+        )
+        body = self._build_server(flavor_id=flavor, networks='none')
+        server = self.settled(self.api.post_server({'server': body}))
+        self.assertEqual('ERROR', server['status'])
+        self.assertIn('change one', self.stdlog.logger.output)

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decision table: row by row, then every combination against its sentences."""
+
+import itertools
+
+import pytest
+
+from fbm_filters import rules
+from fbm_filters.rules import FORBIDDEN, NEEDS, Host, Policy, RequestFacts, decide
+from fbm_placement.names import OWN_TRAITS, TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
+
+PLAIN = frozenset[str]()
+TMPFS = frozenset({TRAIT_ENABLED})
+DISK = frozenset({TRAIT_ENABLED, TRAIT_DISK})
+KINDS = {'plain': PLAIN, 'tmpfs': TMPFS, 'disk': DISK}
+HOSTS = {
+    **KINDS,
+    **{f'unhealthy {name}': traits | {TRAIT_UNHEALTHY} for name, traits in KINDS.items()},
+}
+DISK_NEEDS = sorted(name for name, need in NEEDS.items() if need.forbids == TRAIT_DISK)
+
+
+def open_to(facts: RequestFacts, policy: Policy | None = None) -> set[str]:
+    """Return the kinds of hosts that a request may go to."""
+    answer = decide(facts, policy or Policy())
+    return {name for name, traits in HOSTS.items() if answer.fits(traits)}
+
+
+def needing(*names: str, **other: object) -> RequestFacts:
+    """Return the facts of a request with these needs."""
+    return RequestFacts(needs=frozenset(names), **other)  # type: ignore[arg-type]
+
+
+def on(traits: frozenset[str], name: str = 'compute-1') -> Host:
+    """Return a host of a live migration."""
+    return Host(name, traits)
+
+
+# The table, row by row.
+
+
+@pytest.mark.parametrize(
+    ('facts', 'hosts'),
+    [
+        (RequestFacts(), {'plain', 'tmpfs', 'disk'}),
+        (RequestFacts(required=frozenset({TRAIT_ENABLED})), {'tmpfs', 'disk'}),
+        (RequestFacts(forbidden=frozenset({TRAIT_ENABLED})), {'plain'}),
+        (RequestFacts(required=frozenset({TRAIT_DISK})), {'disk'}),
+        (RequestFacts(forbidden=frozenset({TRAIT_DISK})), {'plain', 'tmpfs'}),
+        (RequestFacts(forbidden=frozenset({TRAIT_UNHEALTHY})), {'plain', 'tmpfs', 'disk'}),
+        (RequestFacts(required=frozenset({'CUSTOM_OTHER'})), {'plain', 'tmpfs', 'disk'}),
+        (needing('page_size'), {'plain'}),
+        *((needing(name), {'plain', 'tmpfs'}) for name in DISK_NEEDS),
+        (needing('realtime', required=frozenset({TRAIT_ENABLED})), {'tmpfs'}),
+        (RequestFacts(source=on(PLAIN)), {'plain'}),
+        (RequestFacts(source=on(TMPFS)), {'tmpfs', 'disk'}),
+        (RequestFacts(source=on(DISK)), {'tmpfs', 'disk'}),
+        (RequestFacts(source=on(DISK | {TRAIT_UNHEALTHY})), {'tmpfs', 'disk'}),
+        (needing('sriov', source=on(DISK)), {'tmpfs'}),
+        (needing('page_size', source=on(PLAIN)), {'plain'}),
+        (RequestFacts(source=on(TMPFS), destination=on(DISK)), {'tmpfs', 'disk'}),
+    ],
+)
+def test_row(facts: RequestFacts, hosts: set[str]) -> None:
+    """One row of the table, with every need on the list and the default policy."""
+    assert open_to(facts) == hosts
+
+
+def test_default_policy() -> None:
+    """Who says nothing stays off; who asks is heard; a live migration is not trapped."""
+    policy = Policy(default_policy=FORBIDDEN)
+    assert open_to(RequestFacts(), policy) == {'plain'}
+    assert open_to(RequestFacts(required=frozenset({TRAIT_ENABLED})), policy) == {'tmpfs', 'disk'}
+    assert open_to(RequestFacts(source=on(DISK)), policy) == {'tmpfs', 'disk'}
+    # The table's row is "none of these": a need that has a row of its own is one of these.
+    assert open_to(needing('realtime'), policy) == {'plain', 'tmpfs'}
+
+
+@pytest.mark.parametrize('name', sorted(NEEDS))
+def test_a_need_can_be_taken_off_the_list(name: str) -> None:
+    """Then such a request is one without it."""
+    policy = Policy(incompatible=frozenset(NEEDS) - {name})
+    assert open_to(needing(name), policy) == {'plain', 'tmpfs', 'disk'}
+    assert open_to(
+        needing(name), Policy(default_policy=FORBIDDEN, incompatible=policy.incompatible)
+    ) == {'plain'}
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ('facts', 'sides'),
+    [
+        (
+            needing('page_size', required=frozenset({TRAIT_ENABLED})),
+            ['trait:CUSTOM_FILE_BACKED_MEMORY=required', 'hw:mem_page_size'],
+        ),
+        (
+            RequestFacts(
+                required=frozenset({TRAIT_ENABLED}), forbidden=frozenset({TRAIT_ENABLED})
+            ),
+            ['=required', '=forbidden'],
+        ),
+        (
+            needing('realtime', required=frozenset({TRAIT_DISK})),
+            ['trait:CUSTOM_FILE_BACKED_MEMORY_DISK=required', 'hw:cpu_realtime'],
+        ),
+        (
+            needing('page_size', required=frozenset({TRAIT_DISK})),
+            ['trait:CUSTOM_FILE_BACKED_MEMORY_DISK=required', 'hw:mem_page_size'],
+        ),
+        (needing('page_size', source=on(TMPFS)), ['the guest on compute-1', 'hw:mem_page_size']),
+        (
+            RequestFacts(required=frozenset({TRAIT_ENABLED}), source=on(PLAIN)),
+            ['trait:CUSTOM_FILE_BACKED_MEMORY=required', 'the guest on compute-1'],
+        ),
+        (
+            RequestFacts(required=frozenset({TRAIT_UNHEALTHY})),
+            ['an unhealthy host', 'a healthy host'],
+        ),
+    ],
+)
+def test_a_contradiction_names_both_sides(facts: RequestFacts, sides: list[str]) -> None:
+    """And what to do."""
+    refusal = decide(facts, Policy()).refusal
+    assert refusal is not None
+    assert refusal.startswith('File-backed memory: ')
+    assert 'change one' in refusal
+    for side in sides:
+        assert side in refusal
+
+
+@pytest.mark.parametrize(
+    ('source', 'destination', 'told'),
+    [
+        (DISK, PLAIN, 'compute-2 is a host without file-backed memory'),
+        (PLAIN, DISK, 'compute-2 is a host with file-backed memory'),
+        (DISK, TMPFS | {TRAIT_UNHEALTHY}, 'compute-2 is an unhealthy host'),
+    ],
+)
+def test_a_named_host_that_does_not_fit_is_told_by_name(
+    source: frozenset[str], destination: frozenset[str], told: str
+) -> None:
+    """With the rule, and what to do."""
+    facts = RequestFacts(source=on(source), destination=on(destination, 'compute-2'))
+    refusal = decide(facts, Policy()).refusal
+    assert refusal is not None
+    assert told in refusal
+    assert 'name another host, or none' in refusal
+
+
+def test_a_refused_request_fits_no_host() -> None:
+    """Whoever asks only ``fits`` is right too."""
+    assert open_to(needing('page_size', required=frozenset({TRAIT_ENABLED}))) == set()
+
+
+# Every combination.
+
+WISHES = [frozenset(), frozenset({TRAIT_ENABLED}), frozenset({TRAIT_DISK})]
+MOVES = [
+    (None, None),
+    *itertools.product([on(PLAIN), on(TMPFS), on(DISK | {TRAIT_UNHEALTHY})], [None]),
+    *(
+        (on(source), on(destination, 'compute-2'))
+        for source, destination in itertools.product([PLAIN, DISK], HOSTS.values())
+    ),
+]
+POLICIES = [
+    Policy(default_policy, incompatible)
+    for default_policy in (rules.ANY, FORBIDDEN)
+    for incompatible in (frozenset(NEEDS), frozenset(), frozenset({'page_size', 'vdpa'}))
+]
+
+
+def subsets(names: list[str]) -> list[frozenset[str]]:
+    """Return all subsets."""
+    return [
+        frozenset(some)
+        for size in range(len(names) + 1)
+        for some in itertools.combinations(names, size)
+    ]
+
+
+def may_arrive(traits: frozenset[str], facts: RequestFacts, policy: Policy) -> bool:
+    """Tell it in the sentences of the design, not in those of the code under test."""
+    enabled, disk, unhealthy = (
+        trait in traits for trait in (TRAIT_ENABLED, TRAIT_DISK, TRAIT_UNHEALTHY)
+    )
+    if unhealthy:
+        return False
+    if facts.required & OWN_TRAITS - traits or facts.forbidden & traits:
+        return False
+    needs = facts.needs & policy.incompatible
+    if 'page_size' in needs and enabled:
+        return False
+    if needs - {'page_size'} and disk:
+        return False
+    if facts.source is not None:
+        return enabled == (TRAIT_ENABLED in facts.source.own_traits)
+    says_nothing = not needs and not (facts.required | facts.forbidden) & OWN_TRAITS
+    return not (says_nothing and policy.default_policy == FORBIDDEN and enabled)
+
+
+@pytest.mark.parametrize('policy', POLICIES, ids=str)
+def test_every_combination_against_the_sentences(policy: Policy) -> None:
+    """The hosts that fit are those of the sentences, and a refusal means that there are none."""
+    longest = ''
+    for needs, required, forbidden, (source, destination) in itertools.product(
+        subsets(sorted(NEEDS)), WISHES, WISHES, MOVES
+    ):
+        facts = RequestFacts(needs, required, forbidden, source, destination)
+        answer = decide(facts, policy)
+        wanted = {name for name, traits in HOSTS.items() if may_arrive(traits, facts, policy)}
+        misfit = destination is not None and not may_arrive(destination.own_traits, facts, policy)
+        assert (answer.refusal is not None) == (not wanted or misfit), facts
+        if answer.refusal is None:
+            fitting = {name for name, traits in HOSTS.items() if answer.fits(traits)}
+            assert fitting == wanted, facts
+            by_placement = {
+                name
+                for name, traits in HOSTS.items()
+                if answer.required <= traits and not answer.forbidden & traits
+            }
+            assert by_placement == wanted, facts
+            assert answer.concerns_file_backed_memory or wanted == set(KINDS), facts
+        elif len(answer.refusal) > len(longest):
+            longest = answer.refusal
+    # Nova puts 44 characters before it and cuts the fault after 255.
+    assert len(longest) <= 211, longest
