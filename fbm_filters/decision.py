@@ -20,34 +20,51 @@ LOG = log.getLogger(__name__)
 _EXPECTED = (exception.NovaException, db_exception.DBError, errors.PlacementUnknownError)
 """What befalls a request when a database or Placement is away; anything else is a bug."""
 
+_CANNOT_TELL = (
+    f'{SUBJECT}: where this instance may go could not be found out; try again later, or ask the '
+    "operator to look into nova-scheduler's log"
+)
+
 
 def answer_for(
     context: 'nova_context.RequestContext', spec: 'objects.RequestSpec', policy: Policy
 ) -> Answer:
-    """Return the rules' answer for one request; it never raises."""
+    """Return the rules' answer for one request; what can't be found out is a refusal, if need be.
+
+    What a user reads of a failure has no details: they are the operator's, and in the log.
+    """
     try:
-        return decide(_facts(context, spec), policy)
-    except Exception as exc:
-        LOG.log(
-            log.WARNING if isinstance(exc, _EXPECTED) else log.ERROR,
-            'Instance %s: what it needs of a host could not be found out: %s',
-            spec.instance_uuid,
-            exc,
-            exc_info=not isinstance(exc, _EXPECTED),
-        )
-        if facts.mentions_rules(spec) or live_migration.may_be_live_migration(spec):
-            return Answer((), refusal=_refusal(exc))
-        return decide(RequestFacts(), policy)
+        asked = facts.read(spec)
+    except exception.NovaException as exc:
+        # Nova finds the request itself wrong, and would a few lines later: its own words.
+        return Answer((), refusal=str(exc))
+    except Exception:
+        LOG.exception('Instance %s: what it asks for could not be read', spec.instance_uuid)
+        if facts.mentions_rules(spec) or live_migration.is_move(spec):
+            return Answer((), refusal=_CANNOT_TELL)
+        asked = RequestFacts()
+    try:
+        return decide(_with_move(asked, context, spec), policy)
+    except _EXPECTED as exc:
+        LOG.warning('Instance %s: where it may go is not known: %s', spec.instance_uuid, exc)
+    except Exception:
+        LOG.exception('Instance %s: where it may go is not known', spec.instance_uuid)
+        if asked == RequestFacts() and not live_migration.is_move(spec):
+            return decide(asked, policy)
+    return Answer((), refusal=_CANNOT_TELL)
 
 
-def _facts(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') -> RequestFacts:
-    asked = facts.read(spec)
+def _with_move(
+    asked: RequestFacts, context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'
+) -> RequestFacts:
     move = live_migration.find(context, spec)
     if move is None:
         return asked
+    asked = replace(asked, needs=asked.needs | frozenset(facts.kinds_of(move.port_requests)))
+    if move.source is None:
+        return asked
     return replace(
         asked,
-        needs=asked.needs | frozenset(facts.kinds_of(move.pci_requests)),
         source=_host(context, move.source),
         destination=None if move.destination is None else _host(context, move.destination),
     )
@@ -55,7 +72,3 @@ def _facts(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') 
 
 def _host(context: 'nova_context.RequestContext', node: live_migration.Node) -> Host:
     return Host(name=node.host, own_traits=placement.own_traits_of(context, node.uuid))
-
-
-def _refusal(exc: Exception) -> str:
-    return f"{SUBJECT}: cannot tell where this instance may go, see nova-scheduler's log ({exc})"

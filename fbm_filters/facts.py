@@ -44,14 +44,16 @@ def mentions_rules(spec: 'objects.RequestSpec') -> bool:
 
     Coarse, and on the safe side: it looks for the bare names that the rules are about.
     """
+    if 'flavor' not in spec:
+        return True
     asked = set(spec.flavor.extra_specs)
     image = spec.image if 'image' in spec else None
     if image is not None and 'properties' in image:
         asked.update(image.properties.obj_to_primitive()['nova_object.data'])
         asked.update(image.properties.get('traits_required') or ())
-    return bool('pci_requests' in spec and spec.pci_requests) or any(
-        word in key for key in asked for word in _WORDS
-    )
+    return bool(
+        'pci_requests' in spec and spec.pci_requests and spec.pci_requests.requests
+    ) or any(word in key for key in asked for word in _WORDS)
 
 
 def _needs(

@@ -92,7 +92,9 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
             if rejections and snapshot.begun_at < begun_at:
                 snapshot = self._snapshots.since(context, begun_at)
                 passed, rejections = apply(answer, hosts, snapshot)
-        except errors.PlacementUnknownError as exc:
+        except Exception as exc:
+            if not isinstance(exc, errors.PlacementUnknownError):
+                LOG.exception('Instance %s: looking for the traits', spec_obj.instance_uuid)
             return self._without_snapshot(hosts, spec_obj, answer, exc)
         if rejections:
             LOG.info(
@@ -108,7 +110,7 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
         hosts: list[Any],
         spec: 'objects.RequestSpec',
         answer: Answer,
-        exc: errors.PlacementUnknownError,
+        exc: Exception,
     ) -> list[Any]:
         if answer.concerns_file_backed_memory:
             LOG.error('Instance %s: %s; no host can be known to fit', spec.instance_uuid, exc)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is the request a live migration, and from where? No field of a RequestSpec says so."""
+"""Is the request a move, is it a live migration, and from where? No RequestSpec field says so.
+
+A boot is neither, and asks nobody. For a move the instance is read from its cell.
+"""
 
 from dataclasses import dataclass
 
@@ -17,43 +20,34 @@ class Node:
 
 
 @dataclass(frozen=True)
-class LiveMigration:
-    """Where it comes from, and where it is told to go."""
+class Move:
+    """What the instance that is moved tells beside its RequestSpec."""
 
-    source: Node
-    destination: Node | None
-    """None: the scheduler chooses."""
-    pci_requests: 'tuple[objects.InstancePCIRequest, ...]' = ()
-    """The instance's own: those of ports attached after the boot are in no RequestSpec."""
+    port_requests: 'tuple[objects.InstancePCIRequest, ...]'
+    """PCI requests of its ports: of one attached after the boot no RequestSpec tells."""
+    source: Node | None = None
+    """Where a live migration comes from; None: it is another move."""
+    destination: Node | None = None
+    """The host that a live migration names; None: the scheduler chooses."""
 
 
-def may_be_live_migration(spec: 'objects.RequestSpec') -> bool:
-    """Tell whether the request has what every live migration has; a boot hasn't.
-
-    conductor/tasks/live_migrate.py sets both, and so do other moves: ``find`` tells them apart.
-    """
+def is_move(spec: 'objects.RequestSpec') -> bool:
+    """Tell whether the request moves an instance: those are limited to its cell, a boot is not."""
     destination = spec.requested_destination if 'requested_destination' in spec else None
-    return bool(
-        'ignore_hosts' in spec
-        and spec.ignore_hosts
-        and destination
-        and 'cell' in destination
-        and destination.cell
-    )
+    return bool(destination and 'cell' in destination and destination.cell)
 
 
-def find(
-    context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'
-) -> LiveMigration | None:
-    """Return the live migration that the request is, or None where it is another move.
+def find(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') -> Move | None:
+    """Return what the move is, or None where the request is a boot.
 
-    Only the live migration API sets the task state ``migrating``. The Migration record is no
+    A live migration has ``ignore_hosts`` set (nova/conductor/tasks/live_migrate.py), as other
+    moves have, but only its API sets the task state ``migrating``. The Migration record is no
     evidence: stale ones linger, and its source node isn't set yet.
 
     :raises nova.exception.NovaException: instance or compute node not found
     :raises oslo_db.exception.DBError: the cell's database can't be asked
     """
-    if not may_be_live_migration(spec):
+    if not is_move(spec):
         return None
     destination = spec.requested_destination
     # Elevated: an instance is else only found by its own project.
@@ -61,13 +55,16 @@ def find(
         instance = objects.Instance.get_by_uuid(
             cell, spec.instance_uuid, expected_attrs=['pci_requests']
         )
-        if instance.task_state != task_states.MIGRATING:
-            return None
+        requests = instance.pci_requests.requests if instance.pci_requests else ()
+        ports = tuple(r for r in requests if r.source == objects.InstancePCIRequest.NEUTRON_PORT)
+        ignores = 'ignore_hosts' in spec and spec.ignore_hosts
+        if not ignores or instance.task_state != task_states.MIGRATING:
+            return Move(ports)
         source = objects.ComputeNode.get_by_host_and_nodename(cell, instance.host, instance.node)
-        return LiveMigration(
+        return Move(
+            ports,
             source=Node(host=source.host, uuid=source.uuid),
             destination=_destination(cell, destination),
-            pci_requests=tuple(instance.pci_requests.requests) if instance.pci_requests else (),
         )
 
 

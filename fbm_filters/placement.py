@@ -3,7 +3,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -30,6 +30,9 @@ def own_traits_of(context: 'nova_context.RequestContext', uuid: str) -> frozense
         found = report.report_client_singleton().get_provider_traits(context, uuid)
     except (exception.NovaException, ksa_exceptions.ClientException) as exc:
         raise PlacementUnknownError(f'the traits of provider {uuid}', exc) from exc
+    except (ValueError, LookupError, TypeError) as exc:
+        why = f'not an answer of Placement: {exc!r}'
+        raise PlacementUnknownError(f'the traits of provider {uuid}', why) from exc
     return frozenset(found.traits) & OWN_TRAITS
 
 
@@ -39,8 +42,9 @@ def providers_with(context: 'nova_context.RequestContext', trait: str) -> frozen
     :raises PlacementUnknownError: Placement could not be asked, or doesn't know the trait
     """
     what = f'the providers with {trait}'
-    body = _get(context, f'/resource_providers?required={trait}', what)
-    return frozenset(provider['uuid'] for provider in body['resource_providers'])
+    url = f'/resource_providers?required={trait}'
+    providers = _get(context, url, 'resource_providers', what)
+    return frozenset(provider['uuid'] for provider in providers)
 
 
 def create_missing_traits(context: 'nova_context.RequestContext', traits: Iterable[str]) -> None:
@@ -49,13 +53,14 @@ def create_missing_traits(context: 'nova_context.RequestContext', traits: Iterab
     :raises PlacementUnknownError: it is not sure that all exist now
     """
     wanted = sorted(traits)
-    body = _get(context, f'/traits?name=in:{",".join(wanted)}', 'which traits exist')
-    for trait in sorted(set(wanted) - set(body['traits'])):
+    url = f'/traits?name=in:{",".join(wanted)}'
+    existing = _get(context, url, 'traits', 'which traits exist')
+    for trait in sorted(set(wanted) - set(existing)):
         _put(context, f'/traits/{trait}', f'that trait {trait} was created')
         LOG.info('Created trait %s in Placement', trait)
 
 
-def _get(context: 'nova_context.RequestContext', url: str, what: str) -> Mapping[str, Any]:
+def _get(context: 'nova_context.RequestContext', url: str, key: str, what: str) -> list[Any]:
     def get() -> Any:
         return report.report_client_singleton().get(
             url, version=MICROVERSION, global_request_id=context.global_id
@@ -63,10 +68,11 @@ def _get(context: 'nova_context.RequestContext', url: str, what: str) -> Mapping
 
     response = _answered(get, what)
     try:
-        body: Mapping[str, Any] = response.json()
-    except ValueError as exc:
-        raise PlacementUnknownError(what, exc) from exc
-    return body
+        found: list[Any] = response.json()[key]
+    except (ValueError, LookupError, TypeError) as exc:
+        why = f'not an answer of Placement: {response.text[:200]}'
+        raise PlacementUnknownError(what, why) from exc
+    return found
 
 
 def _put(context: 'nova_context.RequestContext', url: str, what: str) -> None:
@@ -99,6 +105,8 @@ class EnsuredTraits:
         self._clock = clock
         self._lock = threading.Lock()
         self._known_at: float | None = None
+        self._failed_at: float | None = None
+        self._failure: PlacementUnknownError | None = None
 
     def ensure(self, context: 'nova_context.RequestContext') -> None:
         """Return when all traits exist; mostly that costs nothing.
@@ -107,11 +115,19 @@ class EnsuredTraits:
         """
         if self._is_known():
             return
+        begun_at = self._clock()
         with self._lock:
             if self._is_known():
                 return
+            # Who waited while another failed doesn't wait for a time-out of its own too.
+            if self._failure and self._failed_at is not None and self._failed_at >= begun_at:
+                raise self._failure
             now = self._clock()
-            create_missing_traits(context, OWN_TRAITS)
+            try:
+                create_missing_traits(context, OWN_TRAITS)
+            except PlacementUnknownError as exc:
+                self._failed_at, self._failure = self._clock(), exc
+                raise
             self._known_at = now
 
     def _is_known(self) -> bool:

@@ -39,6 +39,18 @@ class PreFilter:
 
         :raises nova.exception.RequestFilterFailed: there is no fitting host, or it can't be known
         """
+        try:
+            return self._restrict(context, spec)
+        except exception.RequestFilterFailed:
+            raise
+        except Exception as exc:
+            # Anything else that leaves a pre-filter leaves servers in ERROR, or moves hanging.
+            LOG.exception('File-backed memory: the pre-filter failed')
+            raise exception.RequestFilterFailed(reason=f'{SUBJECT}: an internal error') from exc
+
+    def _restrict(
+        self, context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'
+    ) -> bool:
         if scheduler_utils.request_is_rebuild(spec):
             return False
         answer = answer_for(context, spec, self._policy)
@@ -47,7 +59,6 @@ class PreFilter:
             raise exception.RequestFilterFailed(reason=answer.refusal)
         try:
             self._traits.ensure(context)
-        # Anything but RequestFilterFailed that leaves a pre-filter leaves servers in ERROR.
         except Exception as exc:
             if not isinstance(exc, errors.PlacementUnknownError):
                 LOG.exception('Instance %s: looking for the traits', spec.instance_uuid)
@@ -68,8 +79,9 @@ class PreFilter:
     def _without_traits(spec: 'objects.RequestSpec', answer: Answer, exc: Exception) -> bool:
         """Let a plain request through without a trait; stop one that has to do with the rules."""
         if answer.concerns_file_backed_memory:
-            reason = f'{SUBJECT}: {answer.restrictions[0]}, but {exc}; try again later'
-            LOG.error('Instance %s: %s', spec.instance_uuid, reason)
+            rule = answer.restrictions[0]
+            LOG.error('Instance %s: %s, but %s', spec.instance_uuid, rule, exc)
+            reason = f'{SUBJECT}: {rule}, but Placement does not answer; try again later'
             raise exception.RequestFilterFailed(reason=reason)
         LOG.warning(
             'Instance %s: %s; it has nothing to do with file-backed memory and goes on, but '

@@ -168,7 +168,7 @@ def _restrictions(facts: RequestFacts, policy: Policy) -> Iterable[Restriction]:
             asker=f'the guest on {facts.source.name}',
             why="libvirt does not change the kind of a guest's memory in a live migration",
         )
-    elif not asked and policy.default_policy == FORBIDDEN:
+    elif policy.default_policy == FORBIDDEN and not any(r.trait == TRAIT_ENABLED for r in asked):
         yield Restriction(
             TRAIT_ENABLED,
             required=False,
@@ -198,7 +198,7 @@ def _contradiction(restrictions: tuple[Restriction, ...]) -> str | None:
     for one in restrictions:
         for other in restrictions:
             if one.trait == other.trait and one.required and not other.required:
-                return f'{SUBJECT}: {one}, but {other}: change one'
+                return f'{SUBJECT}: change one of these: {one}, {other}'
     return None
 
 
@@ -209,7 +209,7 @@ def _misfit(restrictions: tuple[Restriction, ...], facts: RequestFacts) -> str |
         if not rule.fits(facts.destination.own_traits):
             is_one = _HOSTS[rule.trait, not rule.required]
             return (
-                f'{SUBJECT}: {facts.destination.name} is {is_one}, but {rule}; '
-                'name another host, or none'
+                f'{SUBJECT}: name another host, or none: {facts.destination.name} is {is_one}, '
+                f'but {rule}'
             )
     return None

@@ -41,6 +41,7 @@ class Snapshots:
         self._clock = clock
         self._lock = threading.Lock()
         self._latest: Snapshot | None = None
+        self._failed_at: float | None = None
 
     def now(self) -> float:
         """Return the time by which snapshots are dated."""
@@ -61,13 +62,18 @@ class Snapshots:
         latest = self._latest
         if latest is not None and latest.begun_at >= earliest:
             return latest
+        asked_at = self._clock()
         with self._lock:
             latest = self._latest
             if latest is not None and latest.begun_at >= earliest:
                 return latest
+            # Who waited while another failed doesn't wait for a time-out of its own too.
+            if latest is not None and self._failed_at is not None and self._failed_at >= asked_at:
+                return latest
             try:
                 self._latest = self._fetch(context)
             except errors.PlacementUnknownError as exc:
+                self._failed_at = self._clock()
                 if latest is None:
                     raise
                 LOG.warning('%s; going on with what it said %.0f s ago', exc, self._age(latest))

@@ -34,7 +34,7 @@ def spec(extra_specs=None, properties=None, pci=(), groups=(), **changes):
         image=changes.pop('image', image),
         is_bfv=False,
         instance_uuid='c2b9f0f4-0000-4000-8000-000000000000',
-        pci_requests=objects.InstancePCIRequests(requests=requests) if pci else None,
+        pci_requests=objects.InstancePCIRequests(requests=requests),
         requested_resources=list(groups),
         scheduler_hints={},
         **changes,

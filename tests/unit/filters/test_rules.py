@@ -72,8 +72,10 @@ def test_default_policy() -> None:
     assert open_to(RequestFacts(), policy) == {'plain'}
     assert open_to(RequestFacts(required=frozenset({TRAIT_ENABLED})), policy) == {'tmpfs', 'disk'}
     assert open_to(RequestFacts(source=on(DISK)), policy) == {'tmpfs', 'disk'}
-    # The table's row is "none of these": a need that has a row of its own is one of these.
-    assert open_to(needing('realtime'), policy) == {'plain', 'tmpfs'}
+    # A need says nothing about the kind of memory, nor does a trait that only narrows it.
+    assert open_to(needing('realtime'), policy) == {'plain'}
+    assert open_to(RequestFacts(forbidden=frozenset({TRAIT_DISK})), policy) == {'plain'}
+    assert open_to(RequestFacts(required=frozenset({TRAIT_DISK})), policy) == {'disk'}
 
 
 @pytest.mark.parametrize('name', sorted(NEEDS))
@@ -198,8 +200,8 @@ def may_arrive(traits: frozenset[str], facts: RequestFacts, policy: Policy) -> b
         return False
     if facts.source is not None:
         return enabled == (TRAIT_ENABLED in facts.source.own_traits)
-    says_nothing = not needs and not (facts.required | facts.forbidden) & OWN_TRAITS
-    return not (says_nothing and policy.default_policy == FORBIDDEN and enabled)
+    asks = facts.required & {TRAIT_ENABLED, TRAIT_DISK}
+    return bool(asks) or not (policy.default_policy == FORBIDDEN and enabled)
 
 
 @pytest.mark.parametrize('policy', POLICIES, ids=str)
