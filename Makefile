@@ -10,12 +10,14 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$p && break; done)
 TOX := .venv/bin/tox
+# make NOVA=nova31,nova32 test-nova
+NOVA ?= nova29,nova34,nova-own
 
-.PHONY: help test demo docs genconfig bench clean
+.PHONY: help test test-nova demo docs genconfig bench clean
 
 help:  ## This list
 	@echo 'Each target makes what it needs first, in .venv and .tox (delete them with "make clean").'
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 	@echo 'One environment or one test: $(TOX) run -e py3 -- tests/unit -k conflict'
 
 $(TOX): constraints.txt
@@ -28,6 +30,9 @@ $(TOX): constraints.txt
 
 test: $(TOX)  ## Style and types, unit tests, functional tests: what a change must pass
 	$(TOX) run -m test
+
+test-nova: $(TOX)  ## The scheduler's side inside the oldest and the newest Nova, and Nova's own tests
+	$(TOX) run -e $(NOVA)
 
 demo: $(TOX)  ## A guided tour of the agent against a real Placement, in a minute
 	$(TOX) run -q -e demo

@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lets Nova's own functional test classes run under pytest from the wheel.
 
-A pytest plugin (``-p nova_harness``) or the import of a conftest: it must be the first thing
-that imports anything of Nova. Nothing here changes Nova's behaviour, only that of its fixtures.
+It must be the first thing that imports anything of Nova: from a conftest, or as a pytest plugin
+(``-p tests.functional.nova.harness``). Nova itself behaves as ever; only its fixtures change.
 """
 
+import importlib.metadata
 import os
 import pathlib
 import sys
 import warnings
 
-# 34 decides at import time whether eventlet patches the world; threads are what 34's scheduler runs.
-# 29 to 31 know this name too, but only work patched, so there the caller unsets it.
-os.environ.setdefault('OS_NOVA_DISABLE_EVENTLET_PATCHING', '1')
-if os.environ['OS_NOVA_DISABLE_EVENTLET_PATCHING'] == '0':
-    del os.environ['OS_NOVA_DISABLE_EVENTLET_PATCHING']
+NOVA_RELEASE = int(importlib.metadata.version('nova').partition('.')[0])
 
-import nova.tests.functional  # noqa: F401  (this import patches, or forbids to)
-from nova import test
-from nova.conf import paths
-from nova.tests import fixtures as nova_fixtures
+# The import below decides whether eventlet patches the world. 34's services run on threads; the
+# releases before it know the switch, but hang or fail unpatched.
+if NOVA_RELEASE >= 34:
+    os.environ.setdefault('OS_NOVA_DISABLE_EVENTLET_PATCHING', '1')
+
+import nova.tests.functional  # noqa: E402, F401  (this import patches, or forbids to)
+from nova import test  # noqa: E402
+from nova.conf import paths  # noqa: E402
+from nova.tests import fixtures as nova_fixtures  # noqa: E402
 
 _ETC = pathlib.Path(sys.prefix, 'etc', 'nova')
 
@@ -51,7 +53,7 @@ def _tolerate_new_sqlalchemy():
 
 
 def _keep_what_pytest_needs():
-    """Nova clears the instance's attributes at the end; pytest deletes the one it had set after that."""
+    """Nova clears a test's attributes at its end; pytest then deletes one that it had set."""
     original = test.TestCase._clear_attrs
 
     def _clear_attrs(self):
