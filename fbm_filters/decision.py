@@ -49,8 +49,8 @@ def answer_for(
         LOG.warning('Instance %s: where it may go is not known: %s', spec.instance_uuid, exc)
     except Exception:
         LOG.exception('Instance %s: where it may go is not known', spec.instance_uuid)
-        if asked == RequestFacts() and not live_migration.is_move(spec):
-            return decide(asked, policy)
+        if not facts.mentions_rules(spec) and not live_migration.is_move(spec):
+            return decide(RequestFacts(), policy)
     return Answer((), refusal=_CANNOT_TELL)
 
 

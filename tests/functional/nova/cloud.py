@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import time
 
 from nova.scheduler import request_filter
 from nova.tests.fixtures import libvirt as fakelibvirt
@@ -34,6 +35,7 @@ HOSTS = {
     'plain': {'offered_mib': 0},
     'sick': {'offered_mib': OFFERED_MIB, 'healthy': False},
 }
+"""What hosts are like, by the first part of their names: ``plain-2`` is like ``plain``."""
 
 
 class CloudTestCase(fleet.FleetTestCase):
@@ -49,6 +51,8 @@ class CloudTestCase(fleet.FleetTestCase):
         'FileBackedMemoryFilter',
     )
     PREFILTER = True
+    REFRESH_INTERVAL = 60
+    DEFAULT_POLICY = 'any'
 
     def setUp(self):
         """Configure the scheduler and what the guests need of a compute."""
@@ -60,16 +64,32 @@ class CloudTestCase(fleet.FleetTestCase):
             group='pci',
         )
         self.flags(cpu_dedicated_set='0-3', cpu_shared_set='4-7', group='compute')
-        self.scheduler_flags(prefilter=self.PREFILTER)
+        self.scheduler_flags(
+            prefilter=self.PREFILTER,
+            refresh_interval=self.REFRESH_INTERVAL,
+            default_policy=self.DEFAULT_POLICY,
+        )
         super().setUp()
 
-    def start(self, *names, passes=True):
-        """Start hosts by their names in HOSTS; the agent's code then sets their providers."""
+    def start(self, *names, passes=True, dram_mib=OFFERED_MIB):
+        """Start hosts by the kinds in HOSTS; the agent's code then sets their providers."""
         for name in names:
-            kind = dict(HOSTS[name])
-            self.start_host(name, kind.pop('offered_mib'), **_hardware())
+            self.start_host(name, _kind(name)['offered_mib'], **_hardware(dram_mib))
             if passes:
-                self.agent_pass(name, **kind)
+                self.let_agent_pass(name)
+
+    def let_agent_pass(self, name, **changed):
+        """Let the agent's code set a provider; return when the scheduler acts upon it."""
+        facts = {**_kind(name), **changed}
+        del facts['offered_mib']
+        self.agent_pass(name, **facts)
+        if not self.PREFILTER and changed:
+            self.outdate()
+
+    def outdate(self):
+        """Wait until the scheduler asks Placement anew."""
+        self.assertEqual(1, self.REFRESH_INTERVAL, 'too long for a test')
+        time.sleep(self.REFRESH_INTERVAL)
 
     def guest(self, kind, **kwargs):
         """Boot a guest; return the server, whatever has become of it."""
@@ -105,7 +125,11 @@ class CloudTestCase(fleet.FleetTestCase):
         return None
 
 
-def _hardware():
+def _kind(name):
+    return HOSTS[name.partition('-')[0]]
+
+
+def _hardware(dram_mib):
     pages = [fakelibvirt.create_mempages([(4, 1024 * 1024), (2048, 2048)]) for _ in range(2)]
     return {
         'host_info': fakelibvirt.HostInfo(
@@ -113,7 +137,7 @@ def _hardware():
             cpu_sockets=1,
             cpu_cores=2,
             cpu_threads=2,
-            kB_mem=16 * 1024 * 1024,
+            kB_mem=dram_mib * 1024,
             mempages=pages,
         ),
         'pci_info': fakelibvirt.HostPCIDevicesInfo(num_pci=1, num_pfs=0, num_vfs=0),

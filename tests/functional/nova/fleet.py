@@ -37,7 +37,7 @@ class _View:
 
 
 class PerHostOption(fixtures.Fixture):
-    """Lets nova.virt.libvirt read [libvirt]file_backed_memory of the host whose code is running."""
+    """Lets nova.virt.libvirt read [libvirt]file_backed_memory of the host whose code runs."""
 
     starting = 0  # the host that is being started: its threads know no better
 
@@ -78,7 +78,7 @@ def _memory_source(xml):
 
 
 def _noting_memory_source(method):
-    """The fixture's Domain forgets <memoryBacking>: keep beside it what the guest was started with."""
+    """Keep what a guest was started with: the fixture's Domain forgets <memoryBacking>."""
 
     @functools.wraps(method)
     def wrapper(xml, *args, **kwargs):
@@ -90,7 +90,7 @@ def _noting_memory_source(method):
 
 
 def _with_a_fresh_job(connection, method):
-    """The fixture's Domain remembers how its last migration ended; the next must not see that."""
+    """Forget how the last migration ended: the fixture's Domain would tell it of the next."""
 
     @functools.wraps(method)
     def wrapper(context, instance, *args, **kwargs):
@@ -103,7 +103,7 @@ def _with_a_fresh_job(connection, method):
 
 
 def _info_in_mebibytes(connection):
-    """VirNodeGetInfo tells kibibytes and libvirt-python mebibytes; the fixture hands Nova its kibibytes as they are."""
+    """Tell mebibytes, as libvirt-python does; the fixture hands Nova its kibibytes."""
     info = connection.host_info
     return [
         info.arch,
@@ -171,7 +171,7 @@ class FleetTestCase(
     # libvirt
 
     def _migrate_stub(self, domain, destination, params, flags):
-        """Stands in for virDomainMigrateToURI3 between any two hosts, and refuses what libvirt refuses."""
+        """Migrate between any two hosts, and refuse what libvirt refuses (DESIGN F17)."""
         wanted = _memory_source(params['destination_xml'])
         if wanted != domain.memory_source:
             domain.fail_job()  # the monitor of older releases would wait for ever
@@ -221,12 +221,35 @@ class FleetTestCase(
     def host_of(self, server):
         return self.admin_api.get_server(server['id'])['OS-EXT-SRV-ATTR:host']
 
-    def live_migrate(self, server, host=None, status='completed', state='ACTIVE'):
-        self.admin_api.post_server_action(
-            server['id'], {'os-migrateLive': {'host': host, 'block_migration': 'auto'}}
-        )
-        self._wait_for_migration_status(server, [status])
+    def live_migrate(self, server, host=None, status='completed', state='ACTIVE', **body):
+        """Migrate live; return the server when the migration has the status."""
+        before = self.migrations(server)
+        action = {'os-migrateLive': {'host': host, 'block_migration': 'auto', **body}}
+        self.admin_api.post_server_action(server['id'], action)
+        until = time.monotonic() + 20
+        while [m['status'] for m in self.migrations(server)[len(before) :]] != [status]:
+            if time.monotonic() > until:
+                self.fail(f'not {status}: {self.migrations(server)}')
+            time.sleep(0.1)
         return self.wait_for(server, status=state, task_state=None)
+
+    def migrations(self, server):
+        """Return a server's migrations, the oldest first."""
+        found = self.admin_api.api_get(f'/os-migrations?instance_uuid={server["id"]}')
+        return sorted(found.body['migrations'], key=lambda migration: migration['id'])
+
+    def told(self, server):
+        """Return what the events of a server's last action tell an administrator."""
+        until = time.monotonic() + 10
+        while True:
+            action = self.admin_api.get_instance_actions(server['id'])[0]
+            action = self.admin_api.get_instance_action_details(server['id'], action['request_id'])
+            events = action['events']
+            if events and all(event['finish_time'] for event in events):
+                return ' '.join(event.get('details') or '' for event in events)
+            if time.monotonic() > until:
+                self.fail(f'not finished: {events}')
+            time.sleep(0.1)
 
     def wait_for(self, server, status, task_state=None, seconds=20):
         """Like Nova's own, whose signatures differ from release to release."""
@@ -245,12 +268,13 @@ class FleetTestCase(
     def settled(self, server, seconds=20):
         """Wait until a server is no more being built, and return it."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while True:
             server = self.admin_api.get_server(server['id'])
             if server['status'] != 'BUILD' and server['OS-EXT-STS:task_state'] is None:
                 return server
+            if time.monotonic() > until:
+                self.fail(f'still {server["status"]}: {server}')
             time.sleep(0.1)
-        self.fail(f'still {server["status"]}: {server}')
 
     def scheduler_flags(self, **options):
         """Set options in [file_backed_memory], which the filter registers when it is loaded."""

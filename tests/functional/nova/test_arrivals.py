@@ -28,7 +28,7 @@ class ArrivalTest(cloud.CloudTestCase):
                 self.assertEqual(wanted, server['status'], (guest, host, self.fault_of(server)))
                 if wanted == 'ACTIVE':
                     self.assertEqual(host, self.host_of(server))
-                self._delete_server(server)
+                self.api.delete_server(server['id'])
 
     def test_boot_where_the_scheduler_chooses(self):
         """Never a wrong one, however many are asked for."""
@@ -37,7 +37,7 @@ class ArrivalTest(cloud.CloudTestCase):
             server = self.guest(guest)
             self.assertEqual('ACTIVE', server['status'], (guest, self.fault_of(server)))
             self.assertIn(self.host_of(server), hosts)
-            self._delete_server(server)
+            self.api.delete_server(server['id'])
 
     def test_boot_forced_to_a_host(self):
         """Filters are skipped there; pre-filters are not."""
@@ -96,7 +96,7 @@ class ArrivalTest(cloud.CloudTestCase):
         self.assertEqual('disk', self.host_of(server))
 
     def test_unshelve(self):
-        """A forbidden guest comes back on a plain host, though an enabled one is emptier."""
+        """A forbidden guest comes back on a plain host, though an enabled one is as empty."""
         self.start('disk', 'plain')
         server = self.guest('forbidden')
         server = self._shelve_server(server, expected_state='SHELVED_OFFLOADED')
@@ -107,7 +107,7 @@ class ArrivalTest(cloud.CloudTestCase):
         """In place, on a host that takes no arrival."""
         self.start('disk')
         server = self.guest('plain')
-        self.agent_pass('disk', healthy=False)
+        self.let_agent_pass('disk', healthy=False)
         self._rebuild_server(server, 'a2459075-d96c-40d5-893e-577ff92e721c')
         self.assertEqual('disk', self.host_of(server))
         self.assertEqual('ERROR', self.guest('plain')['status'])
@@ -117,6 +117,7 @@ class ArrivalByTheFilterAloneTest(ArrivalTest):
     """With ``prefilter = false``: the same hosts, but the filter has no words for a user."""
 
     PREFILTER = False
+    REFRESH_INTERVAL = 1
 
     def test_boot_forced_to_a_host(self):
         """Filters are skipped there, so Nova itself refuses, on the host."""

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pre-filter asks of database and Placement, beside Nova's whole scheduling."""
+
+import logging
+import unittest
+
+from benchmarks.measurement import Measurement
+from tests.functional.nova import costs
+
+BUDGETS = {
+    'boot': (0, 0),
+    'live migration': (2, 1),
+    'live migration to a named host': (3, 2),
+    'cold migration': (1, 0),
+}
+"""Queries and requests, by what was asked for."""
+
+
+_measured: dict[str, tuple[costs.Cost, costs.Cost]] = {}
+# Beside the test case, which Nova empties when it is over.
+
+
+class _Case(costs.CostsTestCase):
+    def runTest(self) -> None:  # noqa: N802
+        _measured.update(self.measured())
+
+
+def run() -> list[Measurement]:
+    """Count on a cloud of two hosts, the whole of Nova in this process."""
+    result = unittest.TestResult()
+    logging.disable(logging.INFO)
+    try:
+        _Case('runTest').run(result)
+    finally:
+        logging.disable(logging.NOTSET)
+    for _, told in result.errors + result.failures:
+        raise RuntimeError(told)
+    measurements = []
+    for name, budgets in BUDGETS.items():
+        ours, whole = _measured[name]
+        counts = zip(('queries', 'requests'), ours.counts, whole.counts, budgets, strict=True)
+        measurements += [
+            Measurement(
+                f'pre-filter, {what}, {name}',
+                measured,
+                beside,
+                "Nova's scheduling",
+                budget=budget,
+                budget_is_for='measured',
+            )
+            for what, measured, beside, budget in counts
+        ]
+    return measurements

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the filter's snapshot of 10,000 providers costs, beside the bare requests for it."""
+
+import gc
+import logging
+import time
+import tracemalloc
+from collections.abc import Callable
+
+from benchmarks.measurement import Measurement
+from fbm_filters.placement import MICROVERSION, EnsuredTraits
+from fbm_filters.snapshot import Snapshots
+from fbm_placement.names import OWN_TRAITS, TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
+from tests.functional.nova.lone_placement import LonePlacement
+
+PROVIDERS = 10_000
+ROUNDS = 5
+
+INVENTORY = {'VCPU': 8, 'MEMORY_MB': 8192, 'DISK_GB': 100}
+
+
+def run() -> list[Measurement]:
+    """All providers are enabled, half on a disk, one in a hundred unhealthy."""
+    logging.disable(logging.INFO)  # Placement's request log, in this process
+    try:
+        with LonePlacement() as placement:
+            return _measure(placement)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _measure(placement: LonePlacement) -> list[Measurement]:
+    uuids = placement.make_providers(PROVIDERS, INVENTORY)
+    placement.set_own_traits(
+        {
+            one: frozenset({TRAIT_ENABLED})
+            | ({TRAIT_DISK} if number % 2 else set())
+            | ({TRAIT_UNHEALTHY} if number % 100 == 0 else set())
+            for number, one in enumerate(uuids)
+        }
+    )
+    urls = [f'/resource_providers?required={trait}' for trait in sorted(OWN_TRAITS)]
+
+    def plain_gets() -> int:
+        return sum(len(placement.client.get(url, version=MICROVERSION).content) for url in urls)
+
+    traits = EnsuredTraits(refresh_interval=3600)
+    traits.ensure(placement.context)
+
+    def take() -> object:
+        return Snapshots(traits, refresh_interval=60).recent(placement.context)
+
+    read = plain_gets()
+    take()
+    taken, gotten = [], []
+    for _ in range(ROUNDS):
+        taken.append(_seconds(take))
+        gotten.append(_seconds(plain_gets))
+    return [
+        Measurement(
+            f'snapshot, {PROVIDERS} providers, time',
+            min(taken) * 1000,
+            min(gotten) * 1000,
+            'the same GETs, unread',
+            # Not in the design: decoding JSON, and room for noise.
+            budget=2,
+            unit='ms',
+        ),
+        Measurement(
+            f'snapshot, {PROVIDERS} providers, memory kept',
+            _kept_bytes(take) / 2**20,
+            read / 2**20,
+            'read from Placement',
+            # Not in the design: it keeps UUIDs, and no answer.
+            budget=0.5,
+            unit='MiB',
+        ),
+    ]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def _kept_bytes(work: Callable[[], object]) -> int:
+    """Return what the result of ``work`` keeps, as Python counts it."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        result = work()
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+        del result
+        gc.collect()
+        return kept - tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts what the pre-filter asks of database and Placement, beside Nova's whole scheduling."""
+
+import contextlib
+import dataclasses
+import functools
+import threading
+
+import fixtures
+from nova.scheduler import manager
+from nova.scheduler.client import report
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from fbm_filters.prefilter import PreFilter
+from tests.functional.nova import cloud
+
+
+@dataclasses.dataclass
+class Cost:
+    """What one call has asked for, in the thread that made it."""
+
+    queries: list[str] = dataclasses.field(default_factory=list)
+    requests: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def counts(self):
+        """How many queries, how many requests."""
+        return len(self.queries), len(self.requests)
+
+
+class _Counter(fixtures.Fixture):
+    """Notes queries and requests of each call of the functions that it wraps."""
+
+    def _setUp(self):
+        self._here = threading.local()
+        for method in ('get', 'put', 'post', 'delete'):
+            self._wrap(report.SchedulerReportClient, method, self._noting_request)
+        event.listen(Engine, 'before_cursor_execute', self._note_query)
+        self.addCleanup(event.remove, Engine, 'before_cursor_execute', self._note_query)
+
+    def costs_of(self, owner, method):
+        """Return a list that gets the Cost of each call of a method from now on."""
+        costs = []
+
+        def counting(function):
+            @functools.wraps(function)
+            def wrapper(*args, **kwargs):
+                cost = Cost()
+                costs.append(cost)
+                with self._noting(self._open() | {id(cost): cost}):
+                    return function(*args, **kwargs)
+
+            return wrapper
+
+        self._wrap(owner, method, counting)
+        return costs
+
+    def _wrap(self, owner, method, wrapping):
+        wrapped = wrapping(getattr(owner, method))
+        self.useFixture(fixtures.MockPatchObject(owner, method, wrapped))
+
+    def _open(self):
+        return getattr(self._here, 'open', {})
+
+    @contextlib.contextmanager
+    def _noting(self, costs):
+        before, self._here.open = self._open(), costs
+        try:
+            yield
+        finally:
+            self._here.open = before
+
+    def _noting_request(self, function):
+        @functools.wraps(function)
+        def wrapper(client, url, *args, **kwargs):
+            for cost in self._open().values():
+                cost.requests.append(f'{function.__name__} {url}')
+            with self._noting({}):  # Placement is in this thread too, with queries of its own
+                return function(client, url, *args, **kwargs)
+
+        return wrapper
+
+    def _note_query(self, _connection, _cursor, statement, *_):
+        if statement.split()[0] != 'BEGIN':
+            for cost in self._open().values():
+                cost.queries.append(' '.join(statement.split()))
+
+
+class CostsTestCase(cloud.CloudTestCase):
+    """A cloud on which requests are counted."""
+
+    def measured(self):
+        """Return (the pre-filter's Cost, that of the whole scheduling) by what was asked for."""
+        self.start('disk', 'tmpfs')
+        counter = self.useFixture(_Counter())
+        ours = counter.costs_of(PreFilter, '__call__')
+        whole = counter.costs_of(manager.SchedulerManager, 'select_destinations')
+        found = {}
+
+        def note(name):
+            [mine], [all_of_it] = ours, whole
+            found[name] = mine, all_of_it
+            ours.clear()
+            whole.clear()
+
+        server = self.guest('plain', host='disk')
+        note('first boot')
+        self._delete_server(self.guest('plain', host='disk'))
+        note('boot')
+        self.live_migrate(server)
+        note('live migration')
+        self.live_migrate(server, 'disk')
+        note('live migration to a named host')
+        self._migrate_server(server)
+        note('cold migration')
+        return found

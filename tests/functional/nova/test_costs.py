@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pre-filter costs: a boot nothing, once the traits are known to exist."""
+
+from tests.functional.nova import costs
+
+
+class PreFilterCostsTest(costs.CostsTestCase):
+    """The budgets of the design, counted."""
+
+    def test_costs(self):
+        """Queries and requests, by what was asked for."""
+        found = {name: ours.counts for name, (ours, _) in self.measured().items()}
+        self.assertEqual(
+            {
+                'first boot': (0, 1),
+                'boot': (0, 0),
+                'live migration': (2, 1),
+                'live migration to a named host': (3, 2),
+                'cold migration': (1, 0),
+            },
+            found,
+        )

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Live migration: libvirt changes no running guest's kind of memory, so it stays with its kind."""
+
+from tests.functional.nova import cloud, harness
+
+ROOMY = 4 * cloud.OFFERED_MIB
+"""Nova prefers the host with the most free memory: one of this size, if it may."""
+
+
+class LiveMigrationTest(cloud.CloudTestCase):
+    """With the pre-filter: refused early, in words that tell what to change."""
+
+    def refused(self, server, host, *words):
+        """A refusal costs a failed migration and nothing else, and is told to the admin."""
+        before = self.host_of(server)
+        self.live_migrate(server, host, status='error')
+        self.assertEqual(before, self.host_of(server))
+        self.assertFalse(getattr(self, 'migrate_stub_ran', False))
+        told = self.told(server)
+        for word in words:
+            self.assertIn(word, told)
+
+    def test_the_scheduler_chooses(self):
+        """An enabled host for a file-backed guest, a plain one for a plain guest."""
+        self.start('disk', 'tmpfs')
+        self.start('plain', 'plain-2', dram_mib=ROOMY)
+        backed = self.guest('plain', host='disk')
+        self.live_migrate(backed)
+        self.assertEqual('tmpfs', self.host_of(backed))
+        self.live_migrate(backed)
+        self.assertEqual('disk', self.host_of(backed))
+        plain = self.guest('plain', host='plain')
+        self.live_migrate(plain)
+        self.assertEqual('plain-2', self.host_of(plain))
+
+    def test_a_plain_guest_stays_off_emptier_enabled_hosts(self):
+        """However much more they offer."""
+        self.start('tmpfs', 'disk')
+        self.start('plain', 'plain-2', dram_mib=cloud.OFFERED_MIB // 4)
+        server = self.guest('plain', host='plain')
+        self.live_migrate(server)
+        self.assertEqual('plain-2', self.host_of(server))
+
+    def test_no_host_of_its_kind(self):
+        """A host of the other kind is none."""
+        self.start('disk', 'sick')
+        self.start('plain', dram_mib=ROOMY)
+        self.refused(self.guest('plain', host='disk'), None)
+        self.refused(self.guest('plain', host='plain'), None)
+
+    def test_a_named_host_that_does_not_fit(self):
+        """The reason names it, the rule, and what to change."""
+        self.start('disk', 'tmpfs', 'plain')
+        server = self.guest('plain', host='disk')
+        self.refused(
+            server,
+            'plain',
+            'File-backed memory: name another host, or none: plain is a host without',
+            'the guest on disk needs a host with file-backed memory',
+            'name another host, or none',
+        )
+        # Nothing stands in the way of the next one.
+        self.live_migrate(server, 'tmpfs')
+        self.assertEqual('tmpfs', self.host_of(server))
+
+        server = self.guest('plain', host='plain')
+        self.migrate_stub_ran = False
+        self.refused(
+            server,
+            'disk',
+            'disk is a host with file-backed memory',
+            'the guest on plain needs a host without file-backed memory',
+        )
+
+    def test_the_answer_below_2_34(self):
+        """It comes at once: what ``nova live-migration`` and older clients show."""
+        self.start('disk', 'plain')
+        server = self.guest('plain', host='disk')
+        with self.speaking('2.30'):
+            refusal = self.ask_to_live_migrate(server, 'plain')
+        self.assertEqual(400, refusal.response.status_code)
+        self.assert_words('plain is a host without file-backed memory', str(refusal))
+        self.assert_words('name another host, or none', str(refusal))
+        self.wait_for(server, 'ACTIVE')
+
+    def assert_words(self, words, text):
+        """Our words are in what the API says."""
+        self.assertIn(words, text)
+
+    def test_forced(self):
+        """It meets neither pre-filter nor filter, and fails late, as libvirt does."""
+        self.start('disk', 'plain')
+        server = self.guest('plain', host='disk')
+        after = 'ERROR' if harness.NOVA_RELEASE >= 32 else 'ACTIVE'
+        with self.speaking('2.60'):
+            self.live_migrate(server, 'plain', status='error', state=after, force=True)
+        self.assertIn(
+            "Target memoryBacking source 'none' doesn't match", self.stdlog.logger.output
+        )
+        self.assertEqual('disk', self.host_of(server))
+
+    def test_unhealthy(self):
+        """Such a host takes no guest, but gives one away."""
+        self.start('disk', 'sick')
+        server = self.guest('plain', host='disk')
+        self.refused(
+            server, 'sick', 'sick is an unhealthy host', 'every instance needs a healthy host'
+        )
+        self.start('tmpfs')
+        self.let_agent_pass('disk', healthy=False)
+        self.live_migrate(server)
+        self.assertEqual('tmpfs', self.host_of(server))
+
+    def test_guests_with_needs(self):
+        """The source's kind of memory and the guest's needs together."""
+        self.start('disk', 'tmpfs', 'tmpfs-2', 'plain', 'plain-2')
+        for guest, source, target in (
+            ('small pages', 'plain', 'plain-2'),
+            ('realtime', 'plain', 'plain-2'),
+            ('realtime', 'tmpfs', 'tmpfs-2'),
+        ):
+            server = self.guest(guest, host=source)
+            self.assertEqual('ACTIVE', server['status'], self.fault_of(server))
+            self.live_migrate(server)
+            self.assertEqual(target, self.host_of(server), guest)
+        self.migrate_stub_ran = False
+        self.refused(server, 'disk', 'disk is a host whose store is a disk', 'realtime')
+
+    def test_passthrough(self):
+        """Nova itself refuses to migrate it, before any pre-filter is asked."""
+        self.start('tmpfs', 'tmpfs-2')
+        self.refused(self.guest('passthrough', host='tmpfs'), None)
+
+
+class LiveMigrationByTheFilterAloneTest(LiveMigrationTest):
+    """With ``prefilter = false``: the same hosts, but no word why."""
+
+    PREFILTER = False
+    REFRESH_INTERVAL = 1
+    # Neither comes as far as to the filter.
+    test_forced = None
+    test_passthrough = None
+
+    def refused(self, server, host, *words):
+        """Refused the same; the words are in the scheduler's log, if anywhere."""
+        super().refused(server, host)
+        self.assertNotIn('File-backed memory', self.told(server))
+
+    def assert_words(self, words, text):
+        """The API only knows that no host was found."""
+        self.assertIn('No valid host was found', text)
+        self.assertNotIn('File-backed memory', text)
+
+
+class DefaultPolicyTest(cloud.CloudTestCase):
+    """``default_policy = forbidden``."""
+
+    DEFAULT_POLICY = 'forbidden'
+
+    def test_it_traps_no_guest(self):
+        """A guest from before it was set moves among enabled hosts; new ones stay off."""
+        self.start('disk', 'tmpfs', passes=False)
+        server = self.guest('plain', host='disk')
+        for host in ('disk', 'tmpfs'):
+            self.let_agent_pass(host)
+        if not self.PREFILTER:
+            self.outdate()
+        self.assertEqual('ERROR', self.guest('plain')['status'])
+        self.live_migrate(server)
+        self.assertEqual('tmpfs', self.host_of(server))
+        self.live_migrate(server, 'disk')
+        self.assertEqual('disk', self.host_of(server))
+
+
+class DefaultPolicyByTheFilterAloneTest(DefaultPolicyTest):
+    """With ``prefilter = false``."""
+
+    PREFILTER = False
+    REFRESH_INTERVAL = 1
