@@ -99,6 +99,12 @@ class CloudTestCase(fleet.FleetTestCase):
         body = self._build_server(flavor_id=flavor, networks='none', **kwargs)
         return self.settled(self.api.post_server({'server': body}))
 
+    def contradictory_guest(self):
+        """Boot one that needs both kinds of hosts; return the server."""
+        both = {**GUESTS['required'], **GUESTS['small pages']}
+        body = self._build_server(flavor_id=self._create_flavor(extra_spec=both), networks='none')
+        return self.settled(self.api.post_server({'server': body}))
+
     def fault_of(self, server):
         """Return the words that an API user reads."""
         return server.get('fault', {}).get('message', '')

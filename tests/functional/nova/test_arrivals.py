@@ -51,11 +51,7 @@ class ArrivalTest(cloud.CloudTestCase):
     def test_a_contradiction_is_told_to_the_user(self):
         """Both sides, in the server's fault, within what Nova keeps of it."""
         self.start('disk')
-        flavor = self._create_flavor(
-            extra_spec={**cloud.GUESTS['required'], **cloud.GUESTS['small pages']}
-        )
-        body = self._build_server(flavor_id=flavor, networks='none')
-        server = self.settled(self.api.post_server({'server': body}))
+        server = self.contradictory_guest()
         self.assertEqual('ERROR', server['status'])
         self.assertIn('trait:CUSTOM_FILE_BACKED_MEMORY=required', self.fault_of(server))
         self.assertIn('hw:mem_page_size', self.fault_of(server))
@@ -129,10 +125,6 @@ class ArrivalByTheFilterAloneTest(ArrivalTest):
     def test_a_contradiction_is_told_to_the_user(self):
         """Refused all the same; the reason is in the scheduler's log."""
         self.start('disk')
-        flavor = self._create_flavor(
-            extra_spec={**cloud.GUESTS['required'], **cloud.GUESTS['small pages']}
-        )
-        body = self._build_server(flavor_id=flavor, networks='none')
-        server = self.settled(self.api.post_server({'server': body}))
+        server = self.contradictory_guest()
         self.assertEqual('ERROR', server['status'])
         self.assertIn('change one', self.stdlog.logger.output)
