@@ -176,10 +176,10 @@ def migration_of(request, fleet):
         return live_migration.Node(host=f'host{number}', uuid=fleet[number])
 
     destination = request['destination']
-    return live_migration.LiveMigration(
+    return live_migration.Move(
+        port_requests=(pci_request('sriov'),) if request['later_port'] else (),
         source=node(request['source']),
         destination=None if destination is None else node(destination),
-        pci_requests=(pci_request('sriov'),) if request['later_port'] else (),
     )
 
 
