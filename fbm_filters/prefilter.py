@@ -96,12 +96,6 @@ def register(prefilter: PreFilter | None) -> None:
     """Make ``prefilter`` the one of ours in Nova's list; None takes an earlier one away."""
     with _registering:
         others = [f for f in request_filter.ALL_REQUEST_FILTERS if not isinstance(f, PreFilter)]
+        ours = [] if prefilter is None else [prefilter]
         # Last: it has to see what all others require. One assignment, as requests are under way.
-        request_filter.ALL_REQUEST_FILTERS[:] = (
-            others
-            if prefilter is None
-            else [
-                *others,
-                prefilter,
-            ]
-        )
+        request_filter.ALL_REQUEST_FILTERS[:] = [*others, *ours]
