@@ -8,6 +8,8 @@ from oslo_config import cfg
 from oslo_log import log
 
 from fbm_placement import connection, errors, names, provider, report, settings
+from fbm_placement.host.announce import Announcer
+from fbm_placement.host.look import Host, View
 from fbm_placement.placement import Placement, Provider
 from fbm_placement.plan import WITHDRAWN, HostFacts, Target, overcommitment, target
 from fbm_placement.quarrel import Quarrel
@@ -22,12 +24,13 @@ _CONNECTION_HOLDS = (errors.ConflictError, errors.BadRequestError, errors.NotFou
 class Agent:
     """Keeps one host's provider as its configuration says."""
 
-    def __init__(  # noqa: PLR0913 - the last three are seams, each with a default
+    def __init__(  # noqa: PLR0913 - the last four are seams, each with a default
         self,
         conf: cfg.ConfigOpts,
         host_settings: settings.Settings,
         options: settings.AgentOptions,
         *,
+        host: Host | None = None,
         wait: Callable[[float], object] = time.sleep,
         before_request: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -35,6 +38,7 @@ class Agent:
         """Take the checked settings and options; nothing is asked of anybody yet.
 
         :param conf: the files, for ``reload`` and for what ``[placement]`` says
+        :param host: looks at guests and store
         :param wait: waits between two tries of a pass
         :param before_request: called before each request; may raise StopRequested
         """
@@ -48,12 +52,18 @@ class Agent:
         self._reconciler: Reconciler | None = None
         self._traits_ensured_at: float | None = None
         self._clock = clock
+        self._host = host or Host()
+        self.facts = HostFacts()
+        """What the last look at the host found."""
+        self._announcer = Announcer()
         self._quarrel = Quarrel(clock)
         self._told_provider: tuple[Provider, provider.Lookup] | None = None
         self._told_overcommitment: str | None = None
 
     def run_pass(self) -> Outcome:
-        """Make Placement say what it should, and log what that took.
+        """Look at the host, make Placement say what it should, and log what that took.
+
+        What the host is like is told to libvirt's hook also where Placement is away.
 
         :raises NotReadyError: the provider or its inventory isn't there yet
         :raises PlacementError: Placement could not be asked, or refused
@@ -68,16 +78,27 @@ class Agent:
             self._tell(outcome)
             return outcome
 
+        self._announcer.announce(self.look_at_host(), self._settings, self.options)
         return self._remembering(run)
 
+    def look_at_host(self) -> View:
+        """Look at the guests and the store; ``look`` and ``status`` go by what was found."""
+        view = self._host.look(self._settings, self.options)
+        self.facts = view.facts
+        return view
+
     def withdraw(self) -> Outcome:
-        """Take the host's traits back. Raises what ``run_pass`` raises."""
+        """Take the host's traits back, and the hook's opinion. Raises what ``run_pass`` raises."""
+        self._announcer.fall_silent()
         return self._remembering(
             lambda placement: self._reconciler_for(placement).run_pass(placement, WITHDRAWN)
         )
 
     def look(self) -> Outcome:
-        """Tell what ``run_pass`` would do; write nothing. Raises what ``run_pass`` raises."""
+        """Tell what ``run_pass`` would do after the last look at the host; write nothing.
+
+        Raises what ``run_pass`` raises.
+        """
         return self._remembering(
             lambda placement: self._reconciler_for(placement).look(placement, self._goal())
         )
@@ -118,7 +139,11 @@ class Agent:
             return None, 'a logging option is wrong, stderr tells which'
 
     def _goal(self) -> Target:
-        return target(self._settings, HostFacts())
+        return target(self._settings, self.facts)
+
+    def status(self, outcome: Outcome) -> str:
+        """Tell in one line how things are."""
+        return report.status(outcome, self.provider, self.facts)
 
     def _remembering(self, work: Callable[[Placement], Outcome]) -> Outcome:
         """Forget after a failure what it has made doubtful: the next pass finds it anew."""

@@ -21,6 +21,14 @@ class NotReadyError(FileBackedMemoryError):
     """Something that others bring is not there yet: the provider, or its inventory."""
 
 
+class HostError(FileBackedMemoryError):
+    """The host itself is not as it should be, or can't be looked at."""
+
+
+class NoAnswerError(HostError):
+    """A filesystem didn't answer in time."""
+
+
 class PlacementError(FileBackedMemoryError):
     """Placement, or Keystone on the way to it, did not do what was asked."""
 

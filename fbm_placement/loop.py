@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from oslo_log import log
 
-from fbm_placement import errors, report, timing
+from fbm_placement import errors, timing
 from fbm_placement.agent import Agent
 from fbm_placement.quarrel import Quarrel
 from fbm_placement.reconcile import TRIES, Outcome
@@ -61,7 +61,7 @@ class Loop:
         if self._failures:
             LOG.info('Good again after %s', count(self._failures, 'failed pass', 'failed passes'))
         self._failures = 0
-        status = report.status(result, self._agent.provider)
+        status = self._agent.status(result)
         first, self._ready = not self._ready, True
         if first:
             LOG.info('Ready: %s', status)

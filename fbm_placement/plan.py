@@ -11,6 +11,8 @@ from fbm_placement import names
 from fbm_placement.settings import Settings
 from fbm_placement.words import count
 
+_STATE_TRAITS = frozenset({names.TRAIT_ENABLED, names.TRAIT_DISK})
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -35,7 +37,10 @@ class HostFacts:
 
     store_is_disk: bool = True
     """The store is neither tmpfs nor hugetlbfs; what isn't known counts as disk."""
-    healthy: bool = True
+    draining: bool = False
+    """Guests run here that are not yet what the configuration says, or may do so."""
+    unhealthy: tuple[str, ...] = ()
+    """Why the host takes no new instance, draining included; none: it takes them."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,12 @@ class Target:
     inventory: Inventory | None
     """None: the inventory is nova-compute's."""
     own_traits: frozenset[str]
+    kept_traits: frozenset[str] = frozenset()
+    """Of the agent's traits those that stay as they are found: what its guests still are."""
+
+    def traits(self, seen: frozenset[str]) -> frozenset[str]:
+        """Return all traits that the provider should have, others' included."""
+        return (seen - (names.OWN_TRAITS - self.kept_traits)) | self.own_traits
 
 
 @dataclass(frozen=True)
@@ -103,14 +114,21 @@ def target(settings: Settings, facts: HostFacts) -> Target:
     While enabled the six fields are the ones that nova-compute itself reports
     (``LibvirtDriver.update_provider_tree`` in nova/virt/libvirt/driver.py).
     """
+    inventory = _offered(settings) if settings.enabled else None
+    traits = {names.TRAIT_UNHEALTHY} if facts.unhealthy else set()
+    if facts.draining:
+        # The published state is the guests': libvirt moves none between kinds of host.
+        return Target(inventory, frozenset(traits), kept_traits=_STATE_TRAITS)
     if not settings.enabled:
         return Target(inventory=None, own_traits=frozenset())
-    traits = {names.TRAIT_ENABLED}
+    traits.add(names.TRAIT_ENABLED)
     if facts.store_is_disk:
         traits.add(names.TRAIT_DISK)
-    if not facts.healthy:
-        traits.add(names.TRAIT_UNHEALTHY)
-    inventory = Inventory(
+    return Target(inventory, frozenset(traits))
+
+
+def _offered(settings: Settings) -> Inventory:
+    return Inventory(
         total=settings.capacity_mib,
         reserved=settings.reserved_mib,
         min_unit=1,
@@ -118,7 +136,6 @@ def target(settings: Settings, facts: HostFacts) -> Target:
         step_size=1,
         allocation_ratio=1.0,
     )
-    return Target(inventory=inventory, own_traits=frozenset(traits))
 
 
 WITHDRAWN = Target(inventory=None, own_traits=frozenset())
@@ -128,8 +145,8 @@ WITHDRAWN = Target(inventory=None, own_traits=frozenset())
 def make_plan(goal: Target, seen: Observation) -> Plan:
     """Plan the steps from what Placement says to what it should say.
 
-    The inventory goes before the traits, so the promise is never seen before the capacity. Turning
-    off writes traits alone, so there is no order to mind.
+    The inventory goes before the traits, so the promise is never seen before the capacity; but
+    where they tell that nothing new may come, they go first. Turning off writes traits alone.
     """
     if goal.inventory is not None and seen.inventory is None:
         return Plan(
@@ -141,24 +158,32 @@ def make_plan(goal: Target, seen: Observation) -> Plan:
     steps: list[Step] = []
     if goal.inventory is not None and goal.inventory != seen.inventory:
         steps.append(PutInventory(goal.inventory))
-    traits = (seen.traits - names.OWN_TRAITS) | goal.own_traits
+    traits = goal.traits(seen.traits)
     if traits != seen.traits:
-        steps.append(PutTraits(traits))
+        closes = traits - seen.traits == {names.TRAIT_UNHEALTHY}
+        steps.insert(0 if closes else len(steps), PutTraits(traits))
     return Plan(_differences(goal, seen), tuple(steps))
 
 
 def overcommitment(goal: Target, seen: Observation) -> str | None:
     """Tell that more is allocated than the host offers (nova bug 2104040), or None."""
-    if goal.inventory is None or seen.allocated_mib <= goal.inventory.capacity_mib:
+    # While a host drains that was turned off, nova-compute offers DRAM for what lives in files.
+    offered = goal.inventory or (seen.inventory if goal.kept_traits else None)
+    if offered is None or seen.allocated_mib <= offered.capacity_mib:
         return None
-    excess = seen.allocated_mib - goal.inventory.capacity_mib
+    excess = seen.allocated_mib - offered.capacity_mib
     held = count(seen.consumers, 'instance holds', 'instances hold')
+    mend = (
+        'raise [libvirt]file_backed_memory if the store is larger, else move instances away, for '
+        'that upgrading Placement or raising it for the time of the move'
+        if goal.inventory is not None
+        else 'move instances away, for that upgrading Placement or setting '
+        '[libvirt]file_backed_memory back for the time of the move'
+    )
     return (
         f'{held} {seen.allocated_mib} MiB, {excess} MiB more than the '
-        f'{goal.inventory.capacity_mib} MiB that this host offers: no instance can come here, and '
-        'with a Placement before 14.0 none can be moved off either (bug 2104040); raise '
-        '[libvirt]file_backed_memory if the store is larger, else move instances away, for that '
-        'upgrading Placement or raising it for the time of the move'
+        f'{offered.capacity_mib} MiB that this host offers: no instance can come here, and '
+        f'with a Placement before 14.0 none can be moved off either (bug 2104040); {mend}'
     )
 
 
@@ -169,8 +194,9 @@ def _differences(goal: Target, seen: Observation) -> tuple[Difference, ...]:
             is_, should_be = (getattr(i, field.name) for i in (seen.inventory, goal.inventory))
             if is_ != should_be:
                 found.append(Difference(field.name, str(is_), str(should_be)))
+    wanted = goal.traits(seen.traits)
     for trait in sorted(names.OWN_TRAITS):
-        has, should_have = trait in seen.traits, trait in goal.own_traits
+        has, should_have = trait in seen.traits, trait in wanted
         if has != should_have:
             found.append(Difference(trait, _presence(has), _presence(should_have)))
     return tuple(found)

@@ -118,7 +118,7 @@ class Reconciler:
                 seen,
                 generation=generation,
                 inventory=goal.inventory or seen.inventory,
-                traits=(seen.traits - names.OWN_TRAITS) | goal.own_traits,
+                traits=goal.traits(seen.traits),
             )
         return outcome
 

@@ -5,7 +5,7 @@ import os
 
 from fbm_placement import names, quarrel
 from fbm_placement.placement import Provider
-from fbm_placement.plan import Difference, Plan, overcommitment
+from fbm_placement.plan import Difference, HostFacts, Plan, overcommitment
 from fbm_placement.reconcile import Outcome
 
 
@@ -29,31 +29,37 @@ def overwrite(outcome: Outcome, times: int) -> str:
     return quarrel.describe(seen, wanted, author, times)
 
 
-def status(outcome: Outcome, provider: Provider) -> str:
+def status(outcome: Outcome, provider: Provider, facts: HostFacts) -> str:
     """Tell in one line how things are."""
     wanted = outcome.goal.inventory
+    ill = f'; UNHEALTHY: {"; ".join(facts.unhealthy)}' if facts.unhealthy else ''
     if wanted is None:
-        return f'disabled: the inventory of {provider.name} is left to nova-compute'
+        return f'disabled: the inventory of {provider.name} is left to nova-compute{ill}'
     much = ' (TOO MUCH)' if overcommitment(outcome.goal, outcome.seen) else ''
     return (
         f'enabled: {provider.name} offers {wanted.capacity_mib} MiB, '
-        f'{outcome.seen.allocated_mib} MiB allocated{much}'
+        f'{outcome.seen.allocated_mib} MiB allocated{much}{ill}'
     )
 
 
-def once(outcome: Outcome, provider: Provider) -> str:
+def once(outcome: Outcome, provider: Provider, facts: HostFacts) -> str:
     """Tell what one pass did, for whoever ran it by hand."""
     did = changes(outcome.plan) if outcome.plan.steps else 'nothing to change'
-    return f'{status(outcome, provider)} ({did})'
+    return f'{status(outcome, provider, facts)} ({did})'
 
 
-def dry_run(outcome: Outcome, provider: Provider) -> str:
+def host(facts: HostFacts) -> str:
+    """Tell why the host takes no new instance; nothing where it takes them."""
+    return '\n'.join(f'This host takes no new instance: {reason}' for reason in facts.unhealthy)
+
+
+def dry_run(outcome: Outcome, provider: Provider, facts: HostFacts) -> str:
     """Tell what differs, in a small table: field, is, should be."""
     lines = [f'Resource provider {provider.name} ({provider.uuid})']
     if outcome.plan.differences:
         lines += _table(outcome.plan.differences)
     else:
-        lines.append(f'As it should be: {status(outcome, provider)}')
+        lines.append(f'As it should be: {status(outcome, provider, facts)}')
     if outcome.plan.waiting_for is not None:
         lines.append(outcome.plan.waiting_for)
     excess = overcommitment(outcome.goal, outcome.seen)

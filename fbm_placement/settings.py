@@ -5,6 +5,7 @@ The rules are those of the spec and of ``Host._check_file_backed_memory_support`
 nova/virt/libvirt/host.py, told all at once instead of one at each restart.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from oslo_config import cfg
 
 from fbm_placement import errors, names
+from fbm_placement.conf import file_backed_memory
 from fbm_placement.words import of_oslo_config
 
 VIRT_TYPES = ('kvm', 'qemu')
@@ -33,6 +35,11 @@ class Settings:
         """Whether file-backed memory is configured on this host."""
         return self.capacity_mib > 0
 
+    @property
+    def promised_mib(self) -> int:
+        """What instances may be allocated, MiB: the store has to hold it."""
+        return self.capacity_mib - self.reserved_mib
+
 
 DISABLED = Settings(capacity_mib=0, reserved_mib=0, virt_type='', ram_allocation_ratio=None)
 """A host that offers no file-backed memory, whatever its configuration says."""
@@ -44,6 +51,10 @@ class AgentOptions:
 
     resource_provider: str | None
     interval: int
+    memory_backing_dir: str | None = None
+    """Of libvirt; None: as its qemu.conf says."""
+    hook_mode: str = 'enforce'
+    """What libvirt's hook does with a guest that breaks a rule: HOOK_MODES."""
 
 
 def forbidden(settings: Settings) -> list[str]:
@@ -140,6 +151,13 @@ def read_agent_options(conf: cfg.ConfigOpts) -> AgentOptions:
             'a whole number of seconds, 5 to 3600',
             stand_in=0,
         ),
+        memory_backing_dir=_memory_backing_dir(reader, conf),
+        hook_mode=reader.value(
+            lambda: conf.file_backed_memory.hook_mode,
+            '[file_backed_memory]hook_mode',
+            ' or '.join(file_backed_memory.HOOK_MODES),
+            stand_in='',
+        ),
     )
     if reader.reasons:
         raise errors.ConfigurationError(reader.reasons)
@@ -167,6 +185,20 @@ def _resource_provider(reader: '_Reader', conf: cfg.ConfigOpts) -> str | None:
         optional=True,
     )
     return name
+
+
+def _memory_backing_dir(reader: '_Reader', conf: cfg.ConfigOpts) -> str | None:
+    name, expected = '[file_backed_memory]memory_backing_dir', 'the absolute path of a directory'
+    path: str | None = reader.value(
+        lambda: (conf.file_backed_memory.memory_backing_dir or '').strip() or None,
+        name,
+        expected,
+        stand_in=None,
+        optional=True,
+    )
+    if path is not None and not path.startswith('/'):
+        reader.reasons.append(f'{name} is {path}: expected {expected}')
+    return path and os.path.normpath(path)
 
 
 class _Reader:

@@ -101,8 +101,13 @@ def _run(args: Sequence[str]) -> int:
 
 def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
     if conf.dry_run:
+        if not conf.withdraw:
+            agent.look_at_host()
+            if ill := report.host(agent.facts):
+                # Before Placement is asked, which may be away.
+                _say(ill, sys.stdout)
         outcome = agent.look()
-        _say(report.dry_run(outcome, agent.provider), sys.stdout)
+        _say(report.dry_run(outcome, agent.provider, agent.facts), sys.stdout)
         if outcome.plan.differences:
             would = '--withdraw' if conf.withdraw else '--once, or the service,'
             _say(
@@ -111,7 +116,7 @@ def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
             return EXIT_NOT_THERE
         return EXIT_GOOD
     outcome = agent.withdraw() if conf.withdraw else agent.run_pass()
-    _say(report.once(outcome, agent.provider), sys.stdout)
+    _say(report.once(outcome, agent.provider, agent.facts), sys.stdout)
     return EXIT_GOOD
 
 

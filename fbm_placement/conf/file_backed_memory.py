@@ -3,6 +3,13 @@
 
 from oslo_config import cfg
 
+_HOOK_MODES = (
+    ('enforce', 'It is refused, and the reason is told to whoever started or moved it.'),
+    ('warn', 'It may start or arrive, and the reason is in the log of libvirt.'),
+    ('off', 'The hook does nothing.'),
+)
+HOOK_MODES = tuple(mode for mode, _ in _HOOK_MODES)
+
 GROUP = cfg.OptGroup(
     'file_backed_memory',
     title='File-backed memory, kept true',
@@ -47,6 +54,34 @@ march in step. After a failure the agent looks again sooner.
 Related options:
 
 * ``[compute]resource_provider_association_refresh`` (300 s): how often nova-compute looks.
+""",
+    ),
+    cfg.StrOpt(
+        'memory_backing_dir',
+        mutable=True,
+        help="""
+Directory of the store: the files with guests' memory are below it.
+
+Leave it unset: the agent then reads ``memory_backing_dir`` in ``/etc/libvirt/qemu.conf``, and
+where that is silent takes libvirt's default, ``/var/lib/libvirt/qemu/ram``. Set it where the agent
+cannot read that file, for example because libvirt runs in a container. It does not change where
+libvirt puts the files.
+
+Possible values:
+
+* The absolute path of a directory, as libvirt sees it.
+""",
+    ),
+    cfg.StrOpt(
+        'hook_mode',
+        default='enforce',
+        choices=_HOOK_MODES,
+        mutable=True,
+        help="""
+What libvirt's hook does with an instance that breaks a rule of this host.
+
+The hook (``fbm-status hook install``) is the last gate: the only one that a forced live migration
+meets. It learns of a change with the agent's next look at the host.
 """,
     ),
 )

@@ -9,8 +9,11 @@ import pytest
 import requests_mock as requests_mock_module
 from oslo_config import cfg
 
+from fbm_placement import agent
 from fbm_placement import conf as configuration
 from fbm_placement.cmd import agent as command
+from fbm_placement.host.look import View
+from fbm_placement.plan import HostFacts
 from tests.unit import fake_placement, nova_conf_text
 
 
@@ -35,6 +38,20 @@ class Home:
         return configuration.load(
             args, prog='fbm-agent', description='...', cli_opts=command.CLI_OPTS
         )
+
+
+class FittingHost:
+    """A host on which nothing is wrong, whatever machine the test runs on."""
+
+    def look(self, settings, options):
+        return View(HostFacts(), None, ())
+
+
+@pytest.fixture(autouse=True)
+def fitting_host(monkeypatch, tmp_path):
+    """Let no agent look at the machine that the test runs on, or write into its /run."""
+    monkeypatch.setenv('RUNTIME_DIRECTORY', str(tmp_path / 'run'))
+    monkeypatch.setattr(agent, 'Host', FittingHost)
 
 
 @pytest.fixture

@@ -225,7 +225,12 @@ def test_own_options_have_a_sample(home):
     """Only this project's own options go into its sample, each with a text that teaches."""
     ((group, options),) = configuration.list_opts()
     assert group.name == 'file_backed_memory'
-    assert [option.name for option in options] == ['resource_provider', 'interval']
+    assert [option.name for option in options] == [
+        'resource_provider',
+        'interval',
+        'memory_backing_dir',
+        'hook_mode',
+    ]
     for option in options:
         assert option.mutable
         assert len(option.help) > 100

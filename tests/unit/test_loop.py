@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from fbm_placement import errors, settings, timing
+from fbm_placement import errors, report, settings, timing
 from fbm_placement.loop import Loop
 from fbm_placement.placement import Provider
 from fbm_placement.plan import HostFacts, Observation, make_plan, target
@@ -54,6 +54,9 @@ class World:
         if isinstance(result, BaseException):
             raise result
         return result
+
+    def status(self, outcome):
+        return report.status(outcome, self.provider, HostFacts())
 
     def reload(self):
         self.reloads.append(self.now)

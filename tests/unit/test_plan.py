@@ -24,6 +24,7 @@ DRAM = Inventory(
     total=65536, reserved=512, min_unit=1, max_unit=65536, step_size=1, allocation_ratio=1.5
 )
 FOREIGN = frozenset({'COMPUTE_NODE', 'OWNER_NOVA', 'CUSTOM_RACK_7'})
+ILL = ('the store is not mounted',)
 ON_DISK = frozenset({names.TRAIT_ENABLED, names.TRAIT_DISK})
 
 
@@ -53,10 +54,10 @@ def test_the_six_fields_are_those_that_nova_compute_reports() -> None:
     [
         (ENABLED, HostFacts(), ON_DISK),
         (ENABLED, HostFacts(store_is_disk=False), {names.TRAIT_ENABLED}),
-        (ENABLED, HostFacts(healthy=False), names.OWN_TRAITS),
+        (ENABLED, HostFacts(unhealthy=ILL), names.OWN_TRAITS),
         (
             ENABLED,
-            HostFacts(store_is_disk=False, healthy=False),
+            HostFacts(store_is_disk=False, unhealthy=ILL),
             {names.TRAIT_ENABLED, names.TRAIT_UNHEALTHY},
         ),
         (DISABLED, HostFacts(), set()),
@@ -65,6 +66,60 @@ def test_the_six_fields_are_those_that_nova_compute_reports() -> None:
 def test_traits_of_a_host(settings: Settings, facts: HostFacts, own_traits: set[str]) -> None:
     """A store of which nothing is known counts as disk."""
     assert plan.target(settings, facts).own_traits == own_traits
+
+
+DRAINING = HostFacts(draining=True, unhealthy=('draining: 2 guests',))
+UNHEALTHY_TRAIT = frozenset({names.TRAIT_UNHEALTHY})
+
+
+@pytest.mark.parametrize('state', [frozenset(), ON_DISK, frozenset({names.TRAIT_ENABLED})])
+@pytest.mark.parametrize('settings', [ENABLED, DISABLED])
+def test_a_draining_host_keeps_its_published_state(
+    settings: Settings, state: frozenset[str]
+) -> None:
+    """Its guests can still move to hosts like them, and nothing new comes."""
+    goal = plan.target(settings, DRAINING)
+    assert goal.traits(FOREIGN | state) == FOREIGN | state | UNHEALTHY_TRAIT
+    assert goal.traits(FOREIGN | state | UNHEALTHY_TRAIT) == FOREIGN | state | UNHEALTHY_TRAIT
+
+
+def test_a_host_that_is_turned_off_has_no_traits_of_a_store() -> None:
+    """Drained, its store is nobody's business."""
+    assert plan.target(DISABLED, HostFacts(unhealthy=ILL)).traits(ON_DISK) == frozenset()
+
+
+def test_a_host_that_drains_after_it_was_turned_on_is_closed_before_its_inventory_grows() -> None:
+    """Otherwise an instance could come in between, to a host that is neither."""
+    steps = planned(ENABLED, observed(DRAM, FOREIGN), DRAINING).steps
+    assert steps == (PutTraits(FOREIGN | UNHEALTHY_TRAIT), PutInventory(GOOD))
+
+
+def test_an_unhealthy_host_that_is_turned_on_gets_its_inventory_first() -> None:
+    """The enabled trait is the promise, so the rule of the order holds."""
+    steps = planned(ENABLED, observed(DRAM, FOREIGN), HostFacts(unhealthy=ILL)).steps
+    assert steps == (PutInventory(GOOD), PutTraits(FOREIGN | names.OWN_TRAITS))
+
+
+def test_a_host_that_drains_after_it_was_turned_off_leaves_the_inventory_alone() -> None:
+    """nova-compute reports its DRAM there."""
+    steps = planned(DISABLED, observed(DRAM, FOREIGN | ON_DISK), DRAINING).steps
+    assert steps == (PutTraits(FOREIGN | ON_DISK | UNHEALTHY_TRAIT),)
+
+
+def test_too_much_on_a_host_that_drains_after_it_was_turned_off_is_told() -> None:
+    """nova-compute offers DRAM for what lives in files, and Placement lets nothing off."""
+    seen = observed(DRAM, FOREIGN | ON_DISK, allocated_mib=200000, consumers=3)
+    told = plan.overcommitment(plan.target(DISABLED, DRAINING), seen)
+    assert told is not None
+    assert '102464 MiB more than the 97536 MiB' in told
+    assert 'setting [libvirt]file_backed_memory back' in told
+    assert plan.overcommitment(plan.target(DISABLED, HostFacts()), seen) is None
+
+
+def test_the_difference_names_only_what_changes_while_draining() -> None:
+    """What is kept is no difference."""
+    differences = planned(DISABLED, observed(DRAM, FOREIGN | ON_DISK), DRAINING).differences
+    assert [d.field for d in differences] == [names.TRAIT_UNHEALTHY]
 
 
 def test_nothing_is_written_where_nothing_differs() -> None:

@@ -24,7 +24,7 @@ def outcome(goal: plan.Target, seen: Observation) -> Outcome:
 
 def test_the_dry_run_is_a_small_table() -> None:
     """Only what differs is in it."""
-    told = report.dry_run(outcome(ON, Observation(1, DRAM, frozenset())), PROVIDER)
+    told = report.dry_run(outcome(ON, Observation(1, DRAM, frozenset())), PROVIDER, HostFacts())
     lines = [line.split() for line in told.splitlines()]
     assert lines[0] == ['Resource', 'provider', 'compute-7', f'({PROVIDER.uuid})']
     assert lines[1] == ['field', 'is', 'should', 'be']
@@ -36,7 +36,7 @@ def test_the_dry_run_is_a_small_table() -> None:
 
 def test_the_dry_run_aligns_its_columns() -> None:
     """People read it."""
-    told = report.dry_run(outcome(ON, Observation(1, DRAM, frozenset())), PROVIDER)
+    told = report.dry_run(outcome(ON, Observation(1, DRAM, frozenset())), PROVIDER, HostFacts())
     header, *rows = told.splitlines()[1:]
     column = header.index('should be')
     assert all(row[column - 1] == ' ' and row[column] != ' ' for row in rows)
@@ -45,7 +45,7 @@ def test_the_dry_run_aligns_its_columns() -> None:
 def test_the_dry_run_tells_that_all_is_well() -> None:
     """An empty table would leave a doubt."""
     seen = Observation(1, ON.inventory, ON.own_traits, 300, 2)
-    told = report.dry_run(outcome(ON, seen), PROVIDER)
+    told = report.dry_run(outcome(ON, seen), PROVIDER, HostFacts())
     assert 'As it should be' in told
     assert '1000 MiB' in told
     assert '300 MiB allocated' in told
@@ -53,7 +53,7 @@ def test_the_dry_run_tells_that_all_is_well() -> None:
 
 def test_the_dry_run_tells_what_is_waited_for() -> None:
     """And what would be there."""
-    told = report.dry_run(outcome(ON, Observation(1, None, frozenset())), PROVIDER)
+    told = report.dry_run(outcome(ON, Observation(1, None, frozenset())), PROVIDER, HostFacts())
     assert 'no inventory' in told
     assert 'nova-compute has not created' in told
 
@@ -61,23 +61,23 @@ def test_the_dry_run_tells_what_is_waited_for() -> None:
 def test_the_dry_run_tells_of_too_much_allocated() -> None:
     """It is what an operator runs before turning it on."""
     seen = Observation(1, ON.inventory, ON.own_traits, 1500, 2)
-    told = report.dry_run(outcome(ON, seen), PROVIDER)
+    told = report.dry_run(outcome(ON, seen), PROVIDER, HostFacts())
     assert '500 MiB more than the 1000 MiB' in told
 
 
 def test_a_disabled_host_leaves_the_inventory_to_nova_compute() -> None:
     """Its status says so."""
-    told = report.status(outcome(OFF, Observation(1, DRAM, frozenset())), PROVIDER)
+    told = report.status(outcome(OFF, Observation(1, DRAM, frozenset())), PROVIDER, HostFacts())
     assert told == 'disabled: the inventory of compute-7 is left to nova-compute'
 
 
 def test_one_pass_tells_what_it_changed() -> None:
     """Whoever ran it by hand wants to know."""
     assert 'total 500 -> 1000' in report.once(
-        outcome(ON, Observation(1, DRAM, frozenset())), PROVIDER
+        outcome(ON, Observation(1, DRAM, frozenset())), PROVIDER, HostFacts()
     )
     seen = Observation(1, ON.inventory, ON.own_traits)
-    assert 'nothing to change' in report.once(outcome(ON, seen), PROVIDER)
+    assert 'nothing to change' in report.once(outcome(ON, seen), PROVIDER, HostFacts())
 
 
 def test_an_overwrite_of_the_inventory_names_the_likely_author() -> None:

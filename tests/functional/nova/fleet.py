@@ -207,7 +207,12 @@ class FleetTestCase(
         placement = self.placement_for_the_agent()
         placement.create_missing_traits(names.OWN_TRAITS)
         offered = settings.Settings(self.memory_of[name], 0, 'kvm', 1.0)
-        goal = plan.target(offered, plan.HostFacts(store_is_disk=on_disk, healthy=healthy))
+        goal = plan.target(
+            offered,
+            plan.HostFacts(
+                store_is_disk=on_disk, unhealthy=() if healthy else ('told by a test',)
+            ),
+        )
         reconciler = reconcile.Reconciler(self.compute_rp_uuids[name], time.sleep)
         return reconciler.run_pass(placement, goal)
 

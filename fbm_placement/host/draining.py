@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules that tell which guests aren't yet what the configuration says.
+
+libvirt refuses to change the memory source of a running guest in a live migration, so what the
+host is for the scheduler is what its guests are, not what nova.conf says by now.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from fbm_placement.host.guests import Backing, Guest
+from fbm_placement.words import count
+
+MOST_NAMED = 5
+
+
+def remaining_guests(enabled: bool, guests: Iterable[Guest]) -> tuple[Guest, ...]:
+    """Return Nova's guests whose memory isn't what this configured state makes of a new one."""
+    return tuple(
+        guest
+        for guest in guests
+        if guest.is_nova
+        and (guest.backing is not Backing.FILE if enabled else guest.backing.in_files)
+    )
+
+
+def tell(enabled: bool, remaining: Sequence[Guest]) -> str:
+    """Tell how many guests are left, which, and what moves them on."""
+    if enabled:
+        kind, elsewhere = 'not file-backed', 'hosts without file-backed memory'
+        option = 'is set'
+    else:
+        kind, elsewhere = 'still file-backed', 'hosts with file-backed memory'
+        option = 'is 0'
+    left = count(len(remaining), 'running guest is', 'running guests are')
+    named = ', '.join(
+        f'{guest} {guest.backing.value}'
+        for guest in sorted(remaining, key=lambda guest: guest.name)[:MOST_NAMED]
+    )
+    more = len(remaining) - MOST_NAMED
+    return (
+        f'draining: [libvirt]file_backed_memory {option}, but {left} {kind}: {named}'
+        f'{f" and {more} more" if more > 0 else ""}; migrate them live to {elsewhere}, or stop '
+        'and start them, which makes them what this host is now'
+    )

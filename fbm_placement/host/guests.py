@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What QEMU's command line tells of a guest: whose it is, and what its memory is backed by.
+
+libvirt's XML tells what was asked for; the command line is what QEMU was given.
+"""
+
+import enum
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_QEMU = re.compile(r'^(qemu-system-|qemu-kvm$|kvm$)')
+_DEFAULT_NAME = re.compile(r'^instance-[0-9a-f]{8}$')
+_NOVA_FAMILY = 'Virtual Machine'
+_UNITS_MIB = {'K': 1 / 1024, 'M': 1.0, 'G': 1024.0, 'T': 1024.0**2}
+
+Properties = dict[str, str]
+
+
+class Backing(enum.Enum):
+    """What a guest's memory is backed by; the value is the word for people."""
+
+    FILE = 'file, shared'
+    """What every guest of an enabled host has."""
+    PRIVATE_FILE = 'file, private'
+    """Writes land in DRAM: such a guest was not promised that."""
+    HUGE_PAGES = 'huge pages'
+    DRAM = 'DRAM'
+    """Anonymous memory, or a memfd."""
+    MIXED = 'file and other'
+    """Its NUMA cells differ."""
+
+    @property
+    def in_files(self) -> bool:
+        """Whether libvirt calls its memory source ``file``, at least in part."""
+        return self in (Backing.FILE, Backing.PRIVATE_FILE, Backing.MIXED)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A running QEMU."""
+
+    pid: int
+    name: str
+    """libvirt's name of the domain."""
+    uuid: str
+    """Of the domain; for Nova's guests that is the instance's."""
+    is_nova: bool
+    memory_mib: int
+    backing: Backing
+    ram_files: tuple[str, ...] = ()
+    """Paths of the files that hold its memory, one for each NUMA cell."""
+
+    def __str__(self) -> str:
+        """Tell it as messages do."""
+        return f'{self.name} ({self.uuid})'
+
+
+def guest_of(pid: int, argv: Sequence[str]) -> Guest | None:
+    """Return the guest that this command line runs; None if it is no QEMU of libvirt's."""
+    if not argv or not _QEMU.match(os.path.basename(argv[0])):
+        return None
+    options = list(_options(argv))
+    name = next((_name(value) for option, value in options if option == 'name'), None)
+    domain_uuid = next((value for option, value in options if option == 'uuid'), None)
+    if not name or domain_uuid is None or not _is_uuid(domain_uuid):
+        return None
+    backends = _ram_backends(options)
+    return Guest(
+        pid=pid,
+        name=name,
+        uuid=domain_uuid.lower(),
+        is_nova=_is_nova(name, options),
+        memory_mib=next((_memory_mib(value) for option, value in options if option == 'm'), 0),
+        backing=_backing(backends),
+        ram_files=tuple(b['mem-path'] for b in backends if _is_in_file(b)),
+    )
+
+
+def _options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    # A flag has no value, and no value that libvirt gives begins with a dash.
+    for argument, following in zip(argv[1:], [*argv[2:], ''], strict=True):
+        if argument.startswith('-'):
+            yield argument.lstrip('-'), '' if following.startswith('-') else following
+
+
+def _properties(text: str) -> Properties:
+    """Read QEMU's ``name=value,...`` or, from libvirt 7 on for objects, its JSON."""
+    if text.startswith('{'):
+        try:
+            loaded = json.loads(text)
+        except ValueError:
+            return {}
+        return {key: _word(value) for key, value in loaded.items()}
+    # A doubled comma is one that belongs to the value.
+    words = text.replace(',,', '\0').split(',')
+    pairs = (word.replace('\0', ',').partition('=') for word in words)
+    return {key: value if equals else '' for key, equals, value in pairs}
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return 'on' if value else 'off'
+    return str(value)
+
+
+def _name(text: str) -> str:
+    properties = _properties(text)
+    return properties.get('guest') or text.partition(',')[0]
+
+
+def _is_nova(name: str, options: Sequence[tuple[str, str]]) -> bool:
+    """Nova names itself in the SMBIOS of x86 guests (``_get_guest_config_sysinfo``).
+
+    Vendors change manufacturer and product (/etc/nova/release), but not the family. Guests of
+    other architectures have no such table: there Nova's default instance_name_template decides.
+    """
+    tables = [_properties(value) for option, value in options if option == 'smbios']
+    systems = [table for table in tables if table.get('type') == '1']
+    if systems:
+        return any(table.get('family') == _NOVA_FAMILY for table in systems)
+    return _DEFAULT_NAME.match(name) is not None
+
+
+def _memory_mib(text: str) -> int:
+    properties = _properties(text)
+    size = properties.get('size') or text.partition(',')[0]
+    number, unit = (size[:-1], size[-1].upper()) if size[-1:].isalpha() else (size, 'M')
+    try:
+        return round(int(number) * _UNITS_MIB[unit])
+    except (ValueError, KeyError):
+        return 0
+
+
+def _ram_backends(options: Sequence[tuple[str, str]]) -> list[Properties]:
+    """Return the objects that the machine or its NUMA cells name; others are devices' memory."""
+    named = set()
+    for option, value in options:
+        properties = _properties(value)
+        if option in ('machine', 'M'):
+            named.add(properties.get('memory-backend', ''))
+        elif option == 'numa':
+            named.add(properties.get('memdev', ''))
+    objects = [_object(value) for option, value in options if option == 'object']
+    return [backend for backend in objects if backend.get('id') in named]
+
+
+def _object(text: str) -> Properties:
+    properties = _properties(text)
+    kind = properties.get('qom-type') or text.partition(',')[0]
+    return {'mem-path': '', 'share': 'off'} | properties | {'qom-type': kind}
+
+
+def _is_in_file(backend: Properties) -> bool:
+    """For huge pages libvirt gives a directory; for a file, the file, named as the object is."""
+    return (
+        backend['qom-type'] == 'memory-backend-file'
+        and os.path.basename(backend['mem-path']) == backend['id']
+    )
+
+
+def _backing_of_one(backend: Properties) -> Backing:
+    if _is_in_file(backend):
+        shared = backend['share'] in ('on', 'yes', 'true')
+        return Backing.FILE if shared else Backing.PRIVATE_FILE
+    if backend['qom-type'] == 'memory-backend-file':
+        return Backing.HUGE_PAGES
+    return Backing.DRAM
+
+
+def _backing(backends: Sequence[Properties]) -> Backing:
+    found = {_backing_of_one(backend) for backend in backends} or {Backing.DRAM}
+    if len(found) == 1:
+        return found.pop()
+    return Backing.MIXED if any(one.in_files for one in found) else Backing.HUGE_PAGES
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True

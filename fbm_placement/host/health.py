@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules that tell whether the store is fit for what the host promises.
+
+Each rule says what was seen, why that is no store, and what mends it.
+"""
+
+from collections.abc import Sequence
+
+from fbm_placement.host import libvirt
+from fbm_placement.host.store import Store
+
+GOOD_LOOKS = 3
+"""So many looks in a row must find the store well before it counts as well again."""
+
+MIB = 2**20
+
+UNFIT = {
+    'network': ('nfs', 'nfs4', 'cifs', 'smb3', 'ceph', 'glusterfs', '9p', 'afs', 'lustre'),
+    'userspace': ('fuse', 'fuseblk'),
+    'container': ('overlay', 'aufs', 'squashfs', 'erofs', 'iso9660'),
+    'kernel': ('proc', 'sysfs', 'devtmpfs', 'cgroup2', 'ramfs', 'rootfs', 'virtiofs'),
+}
+"""Filesystems that can't hold guests' memory: they go away, or they don't count what they hold."""
+
+
+def ailments(store: Store, promised_mib: int, trusted_uids: frozenset[int]) -> tuple[str, ...]:
+    """Return every reason why the store is not fit; none: it is healthy.
+
+    :param promised_mib: what instances may be allocated on this host, MiB
+    :param trusted_uids: who may own the store: root, QEMU's user, the agent's
+    """
+    for rule in (_unseen, _missing, _not_a_directory, _not_mounted, _unfit, _read_only, _late):
+        # What stands in the way of the others is told alone.
+        if (reason := rule(store)) is not None:
+            return (reason,)
+    found = (*_not_private(store, trusted_uids), _too_small(store, promised_mib))
+    return tuple(reason for reason in found if reason is not None)
+
+
+class Convalescence:
+    """Lets a reason count until some looks in a row haven't found it: no flapping."""
+
+    def __init__(self, good_looks: int = GOOD_LOOKS) -> None:
+        """Wait for so many."""
+        self._needed = good_looks
+        self._good = 0
+        self._last: tuple[str, ...] = ()
+
+    def after(self, reasons: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the reasons that count after a look that found these."""
+        if reasons:
+            self._last, self._good = reasons, 0
+            return reasons
+        if not self._last:
+            return ()
+        self._good += 1
+        if self._good >= self._needed:
+            self._last = ()
+            return ()
+        return (
+            f'seen well {self._good} of {self._needed} times in a row; before: {self._last[0]}',
+        )
+
+
+def _unseen(store: Store) -> str | None:
+    if store.trouble is None:
+        return None
+    return (
+        f'the store {store.path} cannot be looked at: {store.trouble}; look at its device and '
+        'filesystem (dmesg, mount), or mend memory_backing_dir'
+    )
+
+
+def _missing(store: Store) -> str | None:
+    if store.exists:
+        return None
+    return (
+        f'memory_backing_dir {store.path} does not exist; libvirtd would create it wherever it '
+        'falls, mostly on the root disk: mount the store there, then restart libvirtd'
+    )
+
+
+def _not_a_directory(store: Store) -> str | None:
+    if store.is_directory:
+        return None
+    return f'memory_backing_dir {store.path} is not a directory: name the directory of the store'
+
+
+def _not_mounted(store: Store) -> str | None:
+    if store.mount is None:
+        return None
+    seen, expected = store.mount.mount_point, store.expected_mount
+    if expected is not None and len(expected) > len(seen):
+        return (
+            f'the store is not mounted: {store.path} is on {seen}, expected on {expected} '
+            f'(fstab, or seen there earlier); mount {expected}, then restart libvirtd'
+        )
+    if seen == '/':
+        return (
+            f'the store is not mounted: {store.path} is on the root filesystem, which guests '
+            "would fill; mount the store's device or tmpfs there, then restart libvirtd "
+            '(a bind mount, if it must be the root disk)'
+        )
+    return None
+
+
+def _unfit(store: Store) -> str | None:
+    if store.mount is None:
+        return None
+    kind = store.mount.filesystem
+    for group, members in UNFIT.items():
+        if kind in members or kind.partition('.')[0] in members:
+            return (
+                f'the store {store.path} is a {kind} filesystem ({group}), which cannot hold '
+                "guests' memory; expected a local disk filesystem (xfs, ext4) or a tmpfs"
+            )
+    if store.size_bytes == 0:
+        return (
+            f'the store {store.path} ({kind}) has no size of its own, so it cannot be known what '
+            'it can hold; mount it with size='
+        )
+    return None
+
+
+def _read_only(store: Store) -> str | None:
+    if store.mount is None or 'ro' not in store.mount.options:
+        return None
+    return (
+        f'the filesystem of the store {store.path} is read-only, as after an error of its device: '
+        'look at dmesg, repair it, and mount it read-write'
+    )
+
+
+def _late(store: Store) -> str | None:
+    if store.libvirt_is_ready:
+        return None
+    return (
+        f'{libvirt.ram_directory(store.path)} is missing, which libvirtd makes when it starts: '
+        'the store was mounted after that, or libvirtd has another memory_backing_dir, and guests '
+        'would fail with "Permission denied"; restart libvirtd (running guests live on)'
+    )
+
+
+def _not_private(store: Store, trusted_uids: frozenset[int]) -> list[str]:
+    reasons = []
+    for directory in store.directories:
+        if directory.uid not in trusted_uids:
+            reasons.append(
+                f"{directory.path} belongs to user id {directory.uid}, who could read guests' "
+                f"memory; expected root or QEMU's user: chown root {directory.path}"
+            )
+        elif directory.others_can_write:
+            reasons.append(
+                f'{directory.path} can be written by every user of the host (mode '
+                f'{directory.mode:04o}); chmod o-w {directory.path}'
+            )
+    if store.exposed:
+        reasons.append(
+            f'every user of the host can read the memory of guests ({_some(store.exposed)}): '
+            f'chmod o-x {libvirt.ram_directory(store.path)}'
+        )
+    return reasons
+
+
+def _too_small(store: Store, promised_mib: int) -> str | None:
+    held_mib, free_mib = store.ram_bytes // MIB, store.free_bytes // MIB
+    lacking = promised_mib - held_mib - free_mib
+    if lacking <= 0:
+        return None
+    fits = held_mib + free_mib
+    return (
+        f'the store {store.path} cannot hold what is promised: {promised_mib} MiB, of which '
+        f'running guests hold {held_mib}, and {free_mib} MiB are free: {lacking} MiB too little; '
+        'remove what else is there (fbm-status guests shows files of guests that are gone), '
+        f'enlarge it, or set [libvirt]file_backed_memory to {fits} or less'
+    )
+
+
+def _some(paths: Sequence[str], most: int = 2) -> str:
+    more = f' and {len(paths) - most} more' if len(paths) > most else ''
+    return ', '.join(paths[:most]) + more

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The running guests, from /proc. libvirt isn't asked: it may be what is broken."""
+
+import os
+from collections.abc import Iterable, Iterator
+
+from fbm_placement.host.guests import Guest, guest_of
+from fbm_placement.host.mounts import Mount
+
+PROC = '/proc'
+
+
+def running_guests(proc: str = PROC) -> tuple[Guest, ...]:
+    """Return every guest that runs here, Nova's and others'."""
+    found = (guest_of(pid, argv) for pid, argv in command_lines(proc))
+    return tuple(guest for guest in found if guest is not None)
+
+
+def command_lines(proc: str = PROC) -> Iterator[tuple[int, list[str]]]:
+    """Return the arguments of every process; kernel threads and zombies have none."""
+    for entry in os.listdir(proc):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(os.path.join(proc, entry, 'cmdline'), 'rb') as file:
+                line = file.read()
+        except OSError:
+            # It has ended since.
+            continue
+        if line:
+            yield int(entry), os.fsdecode(line).rstrip('\0').split('\0')
+
+
+def hidden(mounts: Iterable[Mount], proc: str = PROC) -> str | None:
+    """Return why others' processes can't be seen here (hidepid, proc(5)); None: they can."""
+    if os.geteuid() == 0:
+        return None
+    for mount in mounts:
+        for option in mount.options:
+            name, _, value = option.partition('=')
+            if mount.mount_point == proc and name == 'hidepid' and value not in ('0', 'off'):
+                return (
+                    f'{proc} is mounted with {option}, so the running guests cannot be seen; add '
+                    'the option gid= with a group of the agent (SupplementaryGroups= in a '
+                    'drop-in), or run it as root'
+                )
+    return None

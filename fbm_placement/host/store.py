@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be seen of the store: the filesystem under libvirt's memory_backing_dir."""
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fbm_placement import errors
+from fbm_placement.host import libvirt, mounts
+from fbm_placement.host.mounts import Mount
+from fbm_placement.host.probe import Probe
+
+MEMORY_FILESYSTEMS = frozenset({'tmpfs', 'hugetlbfs'})
+"""Their pages are DRAM: userfaultfd (post-copy) and long-term pins (VFIO) work on them."""
+
+_SECTOR_BYTES = 512
+"""The unit of st_blocks, whatever the block size is (stat(2))."""
+
+
+@dataclass(frozen=True)
+class Directory:
+    """One directory as ``stat`` shows it."""
+
+    path: str
+    mode: int
+    """The permission bits."""
+    uid: int
+    device: int = 0
+    """st_dev."""
+
+    @property
+    def others_can_write(self) -> bool:
+        """Whether anybody can put another file in the place of a guest's; sticky ones are safe."""
+        return bool(self.mode & stat.S_IWOTH) and not self.mode & stat.S_ISVTX
+
+
+@dataclass(frozen=True)
+class Store:
+    """What was seen of the store."""
+
+    path: str
+    """memory_backing_dir as configured."""
+    mount: Mount | None = None
+    """Where it is mounted; None: the directory doesn't exist."""
+    is_directory: bool = True
+    directories: tuple[Directory, ...] = ()
+    """memory_backing_dir, and those of the two that libvirt makes below it that are there."""
+    size_bytes: int = 0
+    """0: the filesystem has no limit of its own."""
+    free_bytes: int = 0
+    """For users other than root (f_bavail)."""
+    ram_bytes: int = 0
+    """What the running guests' RAM files hold of it."""
+    exposed: tuple[str, ...] = ()
+    """RAM files that any user of the host can read."""
+    expected_mount: str | None = None
+    """Where it was seen mounted earlier, or where fstab says."""
+    trouble: str | None = None
+    """Why nothing could be seen of it."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether the directory is there."""
+        return self.mount is not None
+
+    @property
+    def is_disk(self) -> bool:
+        """Whether it is neither tmpfs nor hugetlbfs; what isn't known counts as disk."""
+        return self.mount is None or self.mount.filesystem not in MEMORY_FILESYSTEMS
+
+    @property
+    def libvirt_is_ready(self) -> bool:
+        """Whether libvirt's own directories are in it: it makes them when it starts."""
+        return any(d.path == libvirt.ram_directory(self.path) for d in self.directories)
+
+
+def see_store(path: str, ram_files: Sequence[str], probe: Probe) -> Store:
+    """Look at the store; what can't be seen is told in ``trouble``.
+
+    :param ram_files: of the running guests
+    """
+    try:
+        seen = probe.ask(lambda: _look(path, ram_files))
+        table = mounts.read_mounts()
+    except errors.NoAnswerError as exc:
+        return Store(path, trouble=f'it does not answer ({exc})')
+    except OSError as exc:
+        return Store(path, trouble=f'{exc.strerror} ({exc.filename or path})')
+    if seen is None:
+        return Store(path, expected_mount=_expected(path, mounts.read_fstab()))
+    directories = [Directory(*fields) for fields in seen.pop('directories')]
+    real_path = seen.pop('real_path')
+    return Store(
+        path,
+        mount=mounts.mount_of(real_path, table),
+        directories=tuple(directories),
+        expected_mount=_expected(real_path, mounts.read_fstab()),
+        exposed=tuple(seen.pop('exposed')),
+        **seen,
+    )
+
+
+def _expected(path: str, points: Sequence[str]) -> str | None:
+    above = [point for point in points if mounts.is_under(path, point)]
+    return max(above, key=len, default=None)
+
+
+def _look(path: str, ram_files: Sequence[str]) -> dict[str, Any] | None:
+    """Everything that asks the filesystem; run by a probe."""
+    try:
+        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return None
+    real_path = os.path.realpath(path)
+    size = os.statvfs(path)
+    held, exposed = _ram(ram_files, os.stat(path).st_dev)
+    return {
+        'real_path': real_path,
+        'is_directory': is_directory,
+        'directories': _directories(path),
+        'size_bytes': size.f_blocks * size.f_frsize,
+        'free_bytes': size.f_bavail * size.f_frsize,
+        'ram_bytes': held,
+        'exposed': exposed,
+    }
+
+
+def _directories(path: str) -> list[tuple[str, int, int, int]]:
+    found = []
+    ram_directory = libvirt.ram_directory(path)
+    for directory in (path, os.path.dirname(ram_directory), ram_directory):
+        try:
+            status = os.stat(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            break
+        found.append((directory, stat.S_IMODE(status.st_mode), status.st_uid, status.st_dev))
+    return found
+
+
+def _ram(ram_files: Sequence[str], device: int) -> tuple[int, list[str]]:
+    """Return what the files on this device hold, bytes, and those that others can read."""
+    held, exposed = 0, []
+    for path in ram_files:
+        try:
+            status = os.stat(path)
+            if status.st_dev == device:
+                held += status.st_blocks * _SECTOR_BYTES
+                if status.st_mode & stat.S_IROTH and _others_can_enter(os.path.dirname(path)):
+                    exposed.append(path)
+        except FileNotFoundError:
+            # The guest has ended since, or it runs with a file that was deleted.
+            continue
+    return held, exposed
+
+
+def _others_can_enter(directory: str) -> bool:
+    while directory != os.path.dirname(directory):
+        if not os.stat(directory).st_mode & stat.S_IXOTH:
+            return False
+        directory = os.path.dirname(directory)
+    return True

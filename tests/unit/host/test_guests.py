@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU's command lines, as libvirt 9.0 made them (in command_lines), and as others did."""
+
+from pathlib import Path
+
+import pytest
+
+from fbm_placement.host.guests import Backing, guest_of
+
+UUID = '6e1b6ba0-7f1c-4a0e-9d5f-3b8f0d7e7a11'
+NOVA = 'type=1,manufacturer=RDO,product=OpenStack Compute,family=Virtual Machine'
+
+
+def recorded(name):
+    """Return the arguments of a guest that really ran."""
+    path = Path(__file__).parent / 'command_lines' / f'{name}.txt'
+    return path.read_text(encoding='utf-8').splitlines()
+
+
+def line(*more, qemu='/usr/bin/qemu-system-x86_64', name='guest=instance-00000001'):
+    return [qemu, '-name', name, '-S', '-uuid', UUID, *more]
+
+
+@pytest.mark.parametrize(
+    ('name', 'backing'),
+    [
+        ('file-backed-shared', Backing.FILE),
+        ('file-backed-shared-2-numa-cells', Backing.FILE),
+        ('file-backed-private', Backing.PRIVATE_FILE),
+        ('file-backed-no-access', Backing.PRIVATE_FILE),
+        ('file-backed-2-numa-cells-private-access', Backing.PRIVATE_FILE),
+        ('huge', Backing.HUGE_PAGES),
+        ('huge-and-file', Backing.HUGE_PAGES),
+        ('dram', Backing.DRAM),
+        ('dram-2-numa-cells', Backing.DRAM),
+        ('memfd-shared', Backing.DRAM),
+    ],
+)
+def test_the_backing_of_a_guest(name, backing):
+    """Libvirt asked for it with these command lines."""
+    assert guest_of(7, recorded(name)).backing is backing
+
+
+def test_what_is_known_of_a_guest():
+    guest = guest_of(7, recorded('file-backed-shared-2-numa-cells'))
+    assert (guest.pid, guest.name, guest.memory_mib) == (7, 'num', 64)
+    assert guest.uuid == '6121ac1b-a4da-4118-866c-f2397e9c062e'
+    assert guest.ram_files == (
+        '/var/lib/nova/ram/libvirt/qemu/3-num/ram-node0',
+        '/var/lib/nova/ram/libvirt/qemu/3-num/ram-node1',
+    )
+
+
+def test_whose_a_guest_is():
+    """Nova says so in the SMBIOS, whatever the vendor calls it; others' guests are others'."""
+    assert guest_of(7, recorded('file-backed-shared')).is_nova
+    assert guest_of(7, line('-smbios', NOVA)).is_nova
+    assert not guest_of(7, recorded('file-backed-shared-not-nova')).is_nova
+    other = 'type=1,manufacturer=oVirt,product=RHEL,family=Red Hat Enterprise Linux'
+    assert not guest_of(7, line('-smbios', other)).is_nova
+
+
+def test_where_there_is_no_smbios_the_default_name_decides():
+    """Nova gives guests of other architectures than x86 none."""
+    assert guest_of(7, line(qemu='/usr/bin/qemu-system-aarch64')).is_nova
+    assert not guest_of(7, line(name='guest=web-1')).is_nova
+
+
+@pytest.mark.parametrize(
+    ('text', 'mib'),
+    [
+        ('512', 512),
+        ('size=524288k', 512),
+        ('size=2G,slots=16,maxmem=16777216k', 2048),
+        ('1T', 1048576),
+        ('much', 0),
+        ('', 0),
+    ],
+)
+def test_memory_in_every_way_in_which_libvirt_says_it(text, mib):
+    assert guest_of(7, line('-m', text)).memory_mib == mib
+
+
+def test_the_older_way_to_write_an_object():
+    """Libvirt before 7 wrote no JSON; a comma in a path is doubled."""
+    guest = guest_of(
+        7,
+        line(
+            '-object',
+            'memory-backend-file,id=ram-node0,mem-path=/a,,b/libvirt/qemu/1-x/ram-node0,share=yes,'
+            'size=67108864',
+            '-numa',
+            'node,nodeid=0,cpus=0,memdev=ram-node0',
+        ),
+    )
+    assert guest.backing is Backing.FILE
+    assert guest.ram_files == ('/a,b/libvirt/qemu/1-x/ram-node0',)
+
+
+def test_memory_that_a_device_has_is_not_the_guests_ram():
+    """An NVDIMM is a file too."""
+    nvdimm = '{"qom-type":"memory-backend-file","id":"memnvdimm0","mem-path":"/memnvdimm0"}'
+    guest = guest_of(7, line('-object', nvdimm, '-device', 'nvdimm,memdev=memnvdimm0,id=nvdimm0'))
+    assert guest.backing is Backing.DRAM
+
+
+def test_cells_that_differ_are_told():
+    objects = [
+        '{"qom-type":"memory-backend-file","id":"ram-node0","mem-path":"/s/ram-node0","share":true}',
+        '{"qom-type":"memory-backend-ram","id":"ram-node1"}',
+    ]
+    cells = [f'node,nodeid={i},memdev=ram-node{i}' for i in range(2)]
+    guest = guest_of(
+        7, line('-object', objects[0], '-numa', cells[0], '-object', objects[1], '-numa', cells[1])
+    )
+    assert guest.backing is Backing.MIXED
+    assert guest.backing.in_files
+
+
+@pytest.mark.parametrize(
+    'argv',
+    [
+        [],
+        ['/usr/bin/python3', '-m', 'qemu'],
+        ['/usr/bin/qemu-img', 'convert', '-uuid', UUID],
+        ['/usr/bin/qemu-system-x86_64', '-m', '512'],
+        ['/usr/bin/qemu-system-x86_64', '-name', 'guest=x', '-uuid', 'nonsense'],
+        ['/usr/bin/qemu-system-x86_64', '-name'],
+        ['/usr/bin/qemu-system-x86_64', '-name', 'guest=x', '-object', '{broken', '-uuid'],
+    ],
+)
+def test_what_is_no_guest_of_libvirts(argv):
+    assert guest_of(7, argv) is None
+
+
+def test_an_object_that_is_not_json_is_no_memory():
+    assert guest_of(7, line('-object', '{"id":')).backing is Backing.DRAM

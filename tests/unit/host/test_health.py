@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of a healthy store, one by one, with the words that an operator reads."""
+
+from dataclasses import replace
+
+import pytest
+
+from fbm_placement.host.health import MIB, Convalescence, ailments
+from fbm_placement.host.mounts import Mount
+from fbm_placement.host.store import Directory, Store
+
+XFS = Mount('/srv/fbm', 'xfs', '/dev/nvme0n1', '259:3', frozenset({'rw'}))
+DIRECTORIES = (
+    Directory('/srv/fbm', 0o755, 0),
+    Directory('/srv/fbm/libvirt', 0o755, 0),
+    Directory('/srv/fbm/libvirt/qemu', 0o755, 64055),
+)
+GOOD = Store(
+    '/srv/fbm',
+    mount=XFS,
+    directories=DIRECTORIES,
+    size_bytes=1000 * MIB,
+    free_bytes=600 * MIB,
+    ram_bytes=400 * MIB,
+)
+TRUSTED = frozenset({0, 64055})
+
+
+def reasons(promised_mib=1000, **changes):
+    return ailments(replace(GOOD, **changes), promised_mib, TRUSTED)
+
+
+def mounted(**changes):
+    return replace(XFS, **changes)
+
+
+def test_a_healthy_store():
+    assert reasons() == ()
+    assert reasons(expected_mount='/srv/fbm') == ()
+    assert reasons(expected_mount='/') == ()
+
+
+def test_exactly_what_is_promised_is_enough():
+    """Promised, less what running guests hold, has to fit into what is free."""
+    assert reasons(1000) == ()
+    (reason,) = reasons(1001)
+    assert '1001 MiB, of which running guests hold 400, and 600 MiB are free' in reason
+    assert '1 MiB too little' in reason
+    assert 'set [libvirt]file_backed_memory to 1000 or less' in reason
+    assert 'fbm-status guests' in reason
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (
+            {'trouble': 'it does not answer (no answer in 5 s)'},
+            'cannot be looked at: it does not answer (no answer in 5 s); look at its device',
+        ),
+        ({'mount': None}, 'does not exist; libvirtd would create it'),
+        ({'is_directory': False}, 'is not a directory'),
+        (
+            {'mount': mounted(mount_point='/', filesystem='ext4')},
+            '/srv/fbm is on the root filesystem, which guests would fill',
+        ),
+        (
+            {'mount': mounted(mount_point='/srv'), 'expected_mount': '/srv/fbm'},
+            '/srv/fbm is on /srv, expected on /srv/fbm (fstab, or seen there earlier)',
+        ),
+        (
+            {'mount': mounted(mount_point='/'), 'expected_mount': '/srv/fbm'},
+            'is on /, expected on /srv/fbm',
+        ),
+        ({'mount': mounted(filesystem='nfs4')}, 'is a nfs4 filesystem (network)'),
+        ({'mount': mounted(filesystem='fuse.sshfs')}, 'is a fuse.sshfs filesystem (userspace)'),
+        ({'mount': mounted(filesystem='overlay')}, 'is a overlay filesystem (container)'),
+        ({'mount': mounted(filesystem='ramfs')}, 'is a ramfs filesystem (kernel)'),
+        ({'size_bytes': 0}, 'has no size of its own'),
+        ({'mount': mounted(options=frozenset({'ro'}))}, 'is read-only'),
+        ({'directories': DIRECTORIES[:2]}, 'the store was mounted after that'),
+        (
+            {'directories': (Directory('/srv/fbm', 0o777, 0), *DIRECTORIES[1:])},
+            '/srv/fbm can be written by every user of the host (mode 0777); chmod o-w /srv/fbm',
+        ),
+        (
+            {'directories': (Directory('/srv/fbm', 0o755, 1000), *DIRECTORIES[1:])},
+            '/srv/fbm belongs to user id 1000',
+        ),
+        (
+            {'exposed': ('/a', '/b', '/c')},
+            'can read the memory of guests (/a, /b and 1 more): chmod o-x /srv/fbm/libvirt/qemu',
+        ),
+    ],
+)
+def test_each_ailment_in_its_words(changes, words):
+    (reason,) = reasons(**changes)
+    assert words in reason
+
+
+@pytest.mark.parametrize('filesystem', ['xfs', 'ext4', 'btrfs', 'zfs', 'tmpfs', 'hugetlbfs'])
+def test_local_filesystems_are_fit(filesystem):
+    """One that nobody has heard of is too; it counts as disk."""
+    assert reasons(mount=mounted(filesystem=filesystem)) == ()
+    assert reasons(mount=mounted(filesystem='novelfs')) == ()
+
+
+def test_what_stands_in_the_way_of_the_other_rules_is_told_alone():
+    assert len(reasons(5000, mount=mounted(mount_point='/'))) == 1
+
+
+def test_what_does_not_is_told_at_once():
+    assert len(reasons(5000, directories=(Directory('/srv/fbm', 0o777, 0), *DIRECTORIES[1:]))) == 2
+
+
+def test_an_ailment_counts_at_once_and_its_end_after_some_looks():
+    """A store at the edge of its size would come and go with each file on it otherwise."""
+    health = Convalescence(good_looks=3)
+    assert health.after(()) == ()
+    assert health.after(('full',)) == ('full',)
+    assert health.after(()) == ('seen well 1 of 3 times in a row; before: full',)
+    assert health.after(('full again',)) == ('full again',)
+    assert health.after(())[0].startswith('seen well 1 of 3')
+    assert health.after(())[0].startswith('seen well 2 of 3')
+    assert health.after(()) == ()
+    assert health.after(()) == ()

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""qemu.conf: what it says, and what libvirt takes where it is silent."""
+
+import os
+import pwd
+
+import pytest
+
+from fbm_placement import errors
+from fbm_placement.host.libvirt import QemuConf, parse_qemu_conf, ram_directory, read_qemu_conf
+
+
+def test_a_silent_qemu_conf_means_libvirts_defaults(tmp_path):
+    path = tmp_path / 'qemu.conf'
+    assert read_qemu_conf(str(path)) == QemuConf('/var/lib/libvirt/qemu/ram', None)
+    path.write_text('#memory_backing_dir = "/commented/out"\n# user = "x"\n')
+    assert read_qemu_conf(str(path)) == QemuConf()
+
+
+def test_what_it_says():
+    conf = parse_qemu_conf(
+        '  user = \'root\' # why\nmemory_backing_dir="/srv/fbm"\nmemory_backing_dir = "/b"\n'
+    )
+    assert conf == QemuConf('/srv/fbm', 'root')
+    assert conf.uids == {0}
+
+
+def test_whom_qemu_runs_as():
+    """A number has a plus sign; a name that is unknown here is nobody."""
+    me = pwd.getpwuid(os.getuid())
+    assert QemuConf(user=me.pw_name).uids == {me.pw_uid}
+    assert QemuConf(user='+64055').uids == {64055}
+    assert QemuConf(user='nobody-of-that-name').uids == frozenset()
+
+
+def test_one_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(errors.HostError, match=r'memory_backing_dir in it: run as root or'):
+        read_qemu_conf(str(tmp_path))
+
+
+def test_where_the_ram_files_are():
+    assert ram_directory('/srv/fbm') == '/srv/fbm/libvirt/qemu'

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One look after the other: guests in a /proc of the test's own, a store as the test says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fbm_placement.host import health, look, mounts
+from fbm_placement.host.look import Host
+from fbm_placement.host.mounts import Mount
+from fbm_placement.host.store import Directory, Store
+from fbm_placement.settings import AgentOptions, Settings
+
+ON = Settings(capacity_mib=1000, reserved_mib=100, virt_type='kvm', ram_allocation_ratio=1.0)
+OFF = replace(ON, capacity_mib=0)
+OPTIONS = AgentOptions(resource_provider=None, interval=60)
+RECORDED = Path(__file__).parent / 'command_lines'
+DRAM_UUID = '9ab4427a-ae99-4aa5-af53-9c86e36cb79a'
+
+
+class World:
+    """A host that a test changes between two looks."""
+
+    def __init__(self, path):
+        self.proc = path / 'proc'
+        self.proc.mkdir()
+        self.qemu_conf = path / 'qemu.conf'
+        self.qemu_conf.write_text('memory_backing_dir = "/srv/fbm"\n')
+        self.store = Store(
+            '/srv/fbm',
+            mount=Mount('/srv/fbm', 'xfs', '/dev/nvme0n1'),
+            directories=(Directory('/srv/fbm/libvirt/qemu', 0o755, 0),),
+            size_bytes=1000 * health.MIB,
+            free_bytes=900 * health.MIB,
+        )
+        self.asked = []
+        self.host = Host(proc=str(self.proc), qemu_conf=str(self.qemu_conf))
+
+    def see_store(self, path, ram_files, probe):
+        self.asked.append((path, *ram_files))
+        return replace(self.store, path=path)
+
+    def run(self, pid, recorded):
+        directory = self.proc / str(pid)
+        directory.mkdir()
+        line = (RECORDED / f'{recorded}.txt').read_bytes().replace(b'\n', b'\0')
+        (directory / 'cmdline').write_bytes(line)
+
+    def end(self, pid):
+        (self.proc / str(pid) / 'cmdline').unlink()
+        (self.proc / str(pid)).rmdir()
+
+    def look(self, settings=ON, options=OPTIONS):
+        return self.host.look(settings, options)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    made = World(tmp_path)
+    monkeypatch.setattr(look, 'see_store', made.see_store)
+    return made
+
+
+def test_a_host_on_which_nothing_is_wrong(world):
+    world.run(7, 'file-backed-shared')
+    view = world.look()
+    assert (view.facts.draining, view.facts.unhealthy) == (False, ())
+    assert view.facts.store_is_disk
+    assert view.may_restart == ()
+    assert world.asked == [('/srv/fbm', '/var/lib/nova/ram/libvirt/qemu/1-fb/pc.ram')]
+
+
+def test_a_tmpfs_is_no_disk(world):
+    world.store = replace(world.store, mount=Mount('/srv/fbm', 'tmpfs', 'tmpfs'))
+    assert not world.look().facts.store_is_disk
+
+
+def test_the_reserve_is_not_promised(world):
+    """Placement lets nobody allocate it: 1000 less 100 fits into 900 exactly."""
+    assert world.look().facts.unhealthy == ()
+    world.store = replace(world.store, free_bytes=899 * health.MIB)
+    assert '900 MiB, of which running guests hold 0, and 899' in world.look().facts.unhealthy[0]
+
+
+def test_on_a_disabled_host_nobody_looks_at_a_store(world):
+    world.store = replace(world.store, mount=None)
+    view = world.look(OFF)
+    assert (view.facts.unhealthy, view.store, world.asked) == ((), None, [])
+
+
+def test_turned_on_with_dram_guests_it_drains_until_the_last_has_gone(world):
+    world.run(7, 'dram')
+    world.run(8, 'huge')
+    world.run(9, 'file-backed-shared')
+    view = world.look()
+    assert view.facts.draining
+    assert '2 running guests are not file-backed' in view.facts.unhealthy[0]
+    assert DRAM_UUID in view.may_restart
+    world.end(8)
+    assert '1 running guest is' in world.look().facts.unhealthy[0]
+    world.end(7)
+    # A guest that restarts has no process for a moment.
+    view = world.look()
+    assert view.facts.draining
+    assert view.may_restart == (DRAM_UUID,)
+    assert view.facts.unhealthy[0].startswith('seen well 1 of 2 times')
+    view = world.look()
+    assert (view.facts.draining, view.facts.unhealthy, view.may_restart) == (False, (), ())
+
+
+def test_a_guest_that_restarts_at_that_moment_drains_on(world):
+    world.run(7, 'dram')
+    world.look()
+    world.end(7)
+    world.look()
+    world.run(7, 'dram')
+    assert '1 running guest is' in world.look().facts.unhealthy[0]
+    world.end(7)
+    assert world.look().facts.draining
+    assert not world.look().facts.draining
+
+
+def test_turned_off_with_file_backed_guests_it_drains(world):
+    world.run(7, 'file-backed-shared')
+    world.run(8, 'file-backed-shared-not-nova')
+    view = world.look(OFF)
+    assert view.facts.draining
+    assert '1 running guest is still file-backed: fb' in view.facts.unhealthy[0]
+    assert view.may_restart == ('eacecd40-fdfb-459b-99f3-9f40681ac112',)
+
+
+def test_a_host_without_guests_is_what_nova_conf_says_at_once(world):
+    assert not world.look().facts.draining
+    assert not world.look(OFF).facts.draining
+
+
+def test_an_option_says_where_the_store_is(world):
+    options = replace(OPTIONS, memory_backing_dir='/mnt/ram')
+    world.look(options=options)
+    assert world.asked == [('/mnt/ram',)]
+
+
+def test_qemu_conf_that_cannot_be_read_makes_it_unhealthy_and_disk(world):
+    """Nobody can promise what is in a store that he can't find."""
+    world.qemu_conf.unlink()
+    world.qemu_conf.mkdir()
+    view = world.look()
+    assert 'expected to read memory_backing_dir' in view.facts.unhealthy[0]
+    assert view.facts.store_is_disk
+    assert view.store is None
+    options = replace(OPTIONS, memory_backing_dir='/srv/fbm')
+    assert world.look(options=options).store is not None
+
+
+def test_a_store_that_was_unmounted_is_missed(world):
+    """Its directory is still there, on a filesystem that would do otherwise."""
+    world.look()
+    world.store = replace(world.store, mount=Mount('/srv', 'xfs', '/dev/sda1'))
+    for _ in range(2):
+        (reason,) = world.look().facts.unhealthy
+        assert '/srv/fbm is on /srv, expected on /srv/fbm' in reason
+
+
+def test_its_end_takes_some_looks(world):
+    good, world.store = world.store, replace(world.store, mount=None)
+    world.look()
+    world.store = good
+    seen = [bool(world.look().facts.unhealthy) for _ in range(4)]
+    assert seen == [True, True, False, False]
+
+
+def test_where_guests_cannot_be_seen_the_published_state_stays(world, monkeypatch):
+    """A /proc with hidepid shows a user its own processes only."""
+    hiding = Mount('/proc', 'proc', 'proc', options=frozenset({'rw', 'hidepid=invisible'}))
+    monkeypatch.setattr(mounts, 'read_mounts', lambda: (hiding,))
+    monkeypatch.setattr(look.processes.os, 'geteuid', lambda: 162)
+    view = world.look()
+    assert view.facts.draining
+    assert 'mounted with hidepid=invisible' in view.facts.unhealthy[0]
+    monkeypatch.setattr(look.processes.os, 'geteuid', lambda: 0)
+    assert world.look().facts.unhealthy == ()
+
+
+def test_the_machines_own_processes_can_be_read():
+    """Whatever runs here: no process, and no end of one in between, is an error."""
+    assert isinstance(look.processes.running_guests(), tuple)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mountinfo, as the kernel writes it, and fstab."""
+
+import os
+
+import pytest
+
+from fbm_placement.host import mounts
+from fbm_placement.host.mounts import Mount, mount_of, parse_mountinfo
+
+MOUNTINFO = """\
+22 27 0:21 / /proc rw,relatime shared:5 - proc proc rw,hidepid=invisible
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
+41 27 259:3 / /srv/fbm ro,nosuid shared:9 master:3 - xfs /dev/nvme0n1 rw,attr2
+42 27 0:30 / /srv/with\\040space rw - tmpfs tmpfs rw,size=64k
+43 41 0:31 / /srv/fbm rw - tmpfs later rw
+44 27 broken
+"""
+
+
+@pytest.fixture
+def table():
+    return tuple(parse_mountinfo(MOUNTINFO.splitlines(keepends=True)))
+
+
+def test_the_mount_that_is_seen_is_the_longest_and_the_last(table):
+    assert mount_of('/srv/fbm/libvirt', table).source == 'later'
+    assert mount_of('/srv/fbm', table).source == 'later'
+    assert mount_of('/srv/fbm2', table).mount_point == '/'
+    assert mount_of('/', table).filesystem == 'ext4'
+    assert mount_of('/proc/self', table).filesystem == 'proc'
+    assert mount_of('/srv/with space/x', table).filesystem == 'tmpfs'
+
+
+def test_what_is_known_of_a_mount(table):
+    """A sandbox shows it read-only (the 6th field); the filesystem itself (the last) is not."""
+    assert table[2] == Mount(
+        '/srv/fbm', 'xfs', '/dev/nvme0n1', '259:3', frozenset({'rw', 'attr2'})
+    )
+
+
+def test_a_line_that_is_not_as_documented_is_left_out(table):
+    assert len(table) == 5
+
+
+def test_the_machines_own_table_can_be_read():
+    found = mount_of(os.path.realpath('/proc/self/mountinfo'), mounts.read_mounts())
+    assert found.filesystem == 'proc'
+
+
+def test_fstab(tmp_path):
+    file = tmp_path / 'fstab'
+    file.write_text(
+        '# a comment /not/here\n\nUUID=1 / ext4 defaults 0 1\n'
+        '/dev/nvme0n1 /srv/fbm/ xfs noatime 0 2\n/swap none swap sw 0 0\nhalf\n'
+    )
+    assert mounts.read_fstab(str(file)) == ('/', '/srv/fbm')
+    assert mounts.read_fstab(str(tmp_path / 'none')) == ()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A look in a process of its own: real processes."""
+
+import errno
+import os
+import signal
+import time
+
+import pytest
+
+from fbm_placement import errors
+from fbm_placement.host import probe as probe_module
+from fbm_placement.host.probe import Probe
+
+
+def children():
+    """Return this process's children, zombies included."""
+    path = f'/proc/self/task/{os.getpid()}/children'
+    with open(path, encoding='ascii') as file:
+        return file.read().split()
+
+
+def test_it_returns_what_the_look_returns():
+    before = children()
+    answer = {'pid': None, 'text': 'ä', 'list': [1, [2]], 'long': 'x' * 1_000_000}
+    assert Probe().ask(lambda: answer) == answer
+    assert Probe().ask(os.getpid) != os.getpid()
+    assert children() == before
+
+
+def test_an_error_is_raised_here():
+    with pytest.raises(FileNotFoundError) as raised:
+        Probe().ask(lambda: os.stat('/no/such/path'))
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOENT, '/no/such/path')
+
+
+def test_a_look_that_dies_gave_no_answer():
+    with pytest.raises(errors.NoAnswerError, match='ended without an answer'):
+        Probe().ask(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_a_look_that_hangs_is_ended():
+    """One that can be killed leaves no process behind, and the next look is made."""
+    before = children()
+    probe = Probe(seconds=0.2)
+    start = time.monotonic()
+    with pytest.raises(errors.NoAnswerError, match='no answer in'):
+        probe.ask(lambda: time.sleep(60))
+    assert time.monotonic() - start < 2
+    assert children() == before
+    assert probe.ask(lambda: 'well') == 'well'
+
+
+def test_one_that_cannot_be_killed_is_left_behind_but_not_joined_by_another(monkeypatch):
+    """A process in uninterruptible sleep can't be made here: a SIGKILL that is lost stands in."""
+    kill = os.kill
+    killed = []
+    monkeypatch.setattr(probe_module.os, 'kill', lambda pid, number: killed.append(pid))
+    probe = Probe(seconds=0.1)
+    with pytest.raises(errors.NoAnswerError, match='no answer in'):
+        probe.ask(lambda: time.sleep(60))
+    with pytest.raises(errors.NoAnswerError, match='has not come back'):
+        probe.ask(lambda: pytest.fail('a second one was started'))
+    kill(killed[0], signal.SIGKILL)
+    monkeypatch.undo()
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            assert probe.ask(lambda: 'well') == 'well'
+            break
+        except errors.NoAnswerError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_stuck_child_holds_none_of_our_pipes():
+    """Whoever waits for the end of our output must get it although a look still hangs."""
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    probe = Probe(seconds=0.1)
+    told = probe.ask(lambda: os.listdir('/proc/self/fd'))
+    os.close(writing)
+    os.close(reading)
+    # Its three standard ones, the pipe of the answer, and listdir's own.
+    assert len(told) == 5
