@@ -2,6 +2,7 @@
 """What the benchmarks measure on: a compute host in a real Placement, and its agent."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,7 @@ from fbm_placement.agent import Agent
 from tests.services.nova_compute import NovaCompute
 from tests.services.placement import PlacementServer
 from tests.services.server import write_ini
-
-CAPACITY_MIB = 1048576
+from tests.services.store import CAPACITY_MIB, small_store
 
 
 @contextlib.contextmanager
@@ -23,6 +23,8 @@ def placement() -> Iterator[PlacementServer]:
         tempfile.TemporaryDirectory(prefix='fbm-benchmarks-') as directory,
         PlacementServer(Path(directory)) as server,
     ):
+        # No agent here may write into the machine's /run.
+        os.environ['RUNTIME_DIRECTORY'] = f'{directory}/run'
         yield server
 
 
@@ -38,7 +40,11 @@ def write_nova_conf(server: PlacementServer, compute: NovaCompute, interval: int
                 'endpoint': server.url,
                 'token': 'admin',
             },
-            'file_backed_memory': {'resource_provider': compute.uuid, 'interval': interval},
+            'file_backed_memory': {
+                'resource_provider': compute.uuid,
+                'interval': interval,
+                'memory_backing_dir': small_store(),
+            },
         },
     )
 

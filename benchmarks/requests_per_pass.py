@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many requests a pass costs Placement, beside nova-compute's look at the same provider."""
 
-from benchmarks.hosts import CAPACITY_MIB, placement, requests_of, settled_host
+from benchmarks.hosts import placement, requests_of, settled_host
 from benchmarks.measurement import Measurement
+from tests.services.store import CAPACITY_MIB
 
 NOVA = "nova-compute's refresh"
 
@@ -16,7 +17,7 @@ def run() -> list[Measurement]:
         compute.report(refresh=True)
         refresh = requests_of(server, lambda: compute.report(refresh=True))
         quiet = requests_of(server, agent.run_pass)
-        compute.allocate(memory_mib=2048)
+        compute.allocate(memory_mib=8)
         busy = requests_of(server, agent.run_pass)
     return [
         Measurement(

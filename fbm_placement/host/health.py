@@ -23,17 +23,27 @@ UNFIT = {
 """Filesystems that can't hold guests' memory: they go away, or they don't count what they hold."""
 
 
-def ailments(store: Store, promised_mib: int, trusted_uids: frozenset[int]) -> tuple[str, ...]:
+def ailments(
+    store: Store,
+    promised_mib: int,
+    qemu_uids: frozenset[int],
+    trusted_uids: frozenset[int] = frozenset({0}),
+) -> tuple[str, ...]:
     """Return every reason why the store is not fit; none: it is healthy.
 
     :param promised_mib: what instances may be allocated on this host, MiB
-    :param trusted_uids: who may own the store: root, QEMU's user, the agent's
+    :param qemu_uids: whom QEMU runs as; none: not known
+    :param trusted_uids: who may own the store beside QEMU's user
     """
     for rule in (_unseen, _missing, _not_a_directory, _not_mounted, _unfit, _read_only, _late):
         # What stands in the way of the others is told alone.
         if (reason := rule(store)) is not None:
             return (reason,)
-    found = (*_not_private(store, trusted_uids), _too_small(store, promised_mib))
+    found = (
+        *_not_private(store, trusted_uids | qemu_uids if qemu_uids else None),
+        *_closed(store, qemu_uids),
+        _too_small(store, promised_mib),
+    )
     return tuple(reason for reason in found if reason is not None)
 
 
@@ -141,10 +151,10 @@ def _late(store: Store) -> str | None:
     )
 
 
-def _not_private(store: Store, trusted_uids: frozenset[int]) -> list[str]:
+def _not_private(store: Store, trusted_uids: frozenset[int] | None) -> list[str]:
     reasons = []
     for directory in store.directories:
-        if directory.uid not in trusted_uids:
+        if trusted_uids is not None and directory.uid not in trusted_uids:
             reasons.append(
                 f"{directory.path} belongs to user id {directory.uid}, who could read guests' "
                 f"memory; expected root or QEMU's user: chown root {directory.path}"
@@ -160,6 +170,19 @@ def _not_private(store: Store, trusted_uids: frozenset[int]) -> list[str]:
             f'chmod o-x {libvirt.ram_directory(store.path)}'
         )
     return reasons
+
+
+def _closed(store: Store, qemu_uids: frozenset[int]) -> list[str]:
+    """Tell where QEMU can't get in: libvirt leaves such a directory after a failed start."""
+    if 0 in qemu_uids or not qemu_uids:
+        return []
+    return [
+        f'QEMU (user id {", ".join(str(uid) for uid in sorted(qemu_uids))}) cannot enter '
+        f'{directory.path} (mode {directory.mode:04o}), so guests fail with "Permission denied": '
+        f'chmod o+x {directory.path}'
+        for directory in store.directories
+        if not any(directory.lets_in(uid) for uid in qemu_uids)
+    ]
 
 
 def _too_small(store: Store, promised_mib: int) -> str | None:

@@ -42,7 +42,7 @@ class Host:
     def look(self, settings: Settings, options: AgentOptions) -> View:
         """Look at guests and store; what can't be seen is a reason, not an error."""
         try:
-            guests = self._guests()
+            guests = self.guests()
         except errors.HostError as exc:
             # The published state stays as it is, and nothing new comes.
             return View(HostFacts(draining=True, unhealthy=(str(exc),)), None, ())
@@ -53,7 +53,7 @@ class Host:
         facts = HostFacts(draining=bool(drains), unhealthy=drains)
         store = None
         if settings.enabled:
-            store, ailments = self._store(settings, options, guests)
+            store, ailments = self.store(settings, options, guests)
             facts = replace(
                 facts,
                 store_is_disk=store.is_disk if store else True,
@@ -61,26 +61,31 @@ class Host:
             )
         return View(facts, store, tuple(guest.uuid for guest in self._remaining))
 
-    def _guests(self) -> tuple[Guest, ...]:
+    def guests(self) -> tuple[Guest, ...]:
+        """Return every guest that runs here.
+
+        :raises HostError: they can't be seen
+        """
         reason = processes.hidden(mounts.read_mounts())
         if reason is not None:
             raise errors.HostError(reason)
         return processes.running_guests(self._proc)
 
-    def _store(
+    def store(
         self, settings: Settings, options: AgentOptions, guests: tuple[Guest, ...]
     ) -> tuple[Store | None, tuple[str, ...]]:
+        """Return the store, None where nobody knows which, and why it isn't fit."""
+        path, qemu_uids = options.memory_backing_dir, frozenset[int]()
         try:
             conf = libvirt.read_qemu_conf(self._qemu_conf)
+            path, qemu_uids = path or conf.memory_backing_dir, conf.uids
         except errors.HostError as exc:
-            if options.memory_backing_dir is None:
+            if path is None:
                 return None, (str(exc),)
-            conf = libvirt.QemuConf()
-        path = options.memory_backing_dir or conf.memory_backing_dir
         files = [file for guest in guests for file in guest.ram_files]
         store = self._as_remembered(see_store(path, files, self._probe))
-        trusted = conf.uids | {0, os.geteuid()}
-        return store, health.ailments(store, settings.promised_mib, trusted)
+        trusted = frozenset({0, os.geteuid()})
+        return store, health.ailments(store, settings.promised_mib, qemu_uids, trusted)
 
     def _as_remembered(self, store: Store) -> Store:
         """Expect the store where it was mounted before: an unmount leaves a directory behind."""

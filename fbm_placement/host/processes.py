@@ -2,7 +2,8 @@
 """The running guests, from /proc. libvirt isn't asked: it may be what is broken."""
 
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 
 from fbm_placement.host.guests import Guest, guest_of
 from fbm_placement.host.mounts import Mount
@@ -29,6 +30,25 @@ def command_lines(proc: str = PROC) -> Iterator[tuple[int, list[str]]]:
             continue
         if line:
             yield int(entry), os.fsdecode(line).rstrip('\0').split('\0')
+
+
+def started_at(pid: int, proc: str = PROC) -> float:
+    """Return when a process was started, seconds since the epoch.
+
+    :raises OSError: it has ended
+    """
+    with open(os.path.join(proc, str(pid), 'stat'), encoding='ascii', errors='replace') as file:
+        # The name in parentheses may have spaces in it; the start is the 22nd field.
+        ticks = int(file.read().rpartition(')')[2].split()[19])
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time() - since_boot + ticks / os.sysconf('SC_CLK_TCK')
+
+
+def running(programs: Collection[str], proc: str = PROC) -> Iterator[int]:
+    """Return the processes that are one of these programs, also where an interpreter runs it."""
+    for pid, argv in command_lines(proc):
+        if any(os.path.basename(word) in programs for word in argv[:2]):
+            yield pid
 
 
 def hidden(mounts: Iterable[Mount], proc: str = PROC) -> str | None:

@@ -30,6 +30,10 @@ class Directory:
     device: int = 0
     """st_dev."""
 
+    def lets_in(self, uid: int) -> bool:
+        """Whether this user can enter it."""
+        return bool(self.mode & (stat.S_IXUSR if uid == self.uid else stat.S_IXOTH))
+
     @property
     def others_can_write(self) -> bool:
         """Whether anybody can put another file in the place of a guest's; sticky ones are safe."""

@@ -17,8 +17,9 @@ from fbm_placement import names
 from tests.services.nova_compute import NovaCompute
 from tests.services.process import ChildProcess, child_environment, program
 from tests.services.server import write_ini
+from tests.services.store import CAPACITY_MIB, small_store
 
-CAPACITY = 1048576
+CAPACITY = CAPACITY_MIB
 """[libvirt]file_backed_memory of the hosts here, MiB."""
 
 ENABLED = {
@@ -31,7 +32,8 @@ ENABLED = {
 }
 """The six fields that Placement should show then."""
 
-ENABLED_TRAITS = {names.TRAIT_ENABLED, names.TRAIT_DISK}
+ENABLED_TRAITS = {names.TRAIT_ENABLED}
+"""Of a host whose store is a tmpfs."""
 
 TIMEOUT = 30.0
 """Seconds. Nothing here takes that long, unless it never comes."""
@@ -79,7 +81,7 @@ class AgentHost:
             },
             'libvirt': {'file_backed_memory': CAPACITY},
             'placement': dict(placement),
-            'file_backed_memory': {'interval': 5},
+            'file_backed_memory': {'interval': 5, 'memory_backing_dir': small_store()},
         }
         self.nova_conf = directory / 'nova.conf'
         self.configure()
@@ -102,7 +104,8 @@ class AgentHost:
 
     def environment(self, **extra: str) -> dict[str, str]:
         """Return an environment in which nothing of the caller's home is found."""
-        return child_environment(HOME=str(self.directory), **extra)
+        run = str(self.directory / 'run')
+        return child_environment(HOME=str(self.directory), RUNTIME_DIRECTORY=run, **extra)
 
     def run(self, *flags: str) -> Ended:
         """Run ``fbm-agent`` until it ends by itself."""
@@ -277,8 +280,8 @@ def is_enabled(compute: NovaCompute) -> bool:
 
 def add_foreign_things(compute: NovaCompute) -> NovaCompute:
     """Give the provider what others may keep there; return a child of it, with its own."""
-    compute.allocate(memory_mib=2048)
-    compute.allocate(memory_mib=512, vcpus=4)
+    compute.allocate(memory_mib=16)
+    compute.allocate(memory_mib=4, vcpus=4)
     compute.change_traits(add={'CUSTOM_RACK_7', 'CUSTOM_FILE_BACKED_MEMORY_TIER_2'})
     compute.call('PUT', '/resource_classes/CUSTOM_LICENSE')
     path = f'/resource_providers/{compute.uuid}'

@@ -5,6 +5,7 @@ import importlib.util
 
 import pytest
 
+from fbm_placement.host.processes import running_guests
 from tests.services.keystone import KeystoneServer
 from tests.services.nova_compute import NovaCompute
 from tests.services.openstack import OpenStackCommand
@@ -12,6 +13,21 @@ from tests.services.placement import PlacementServer
 
 # The whole of Nova in one process has environments of its own (tox -e nova34).
 collect_ignore = [] if importlib.util.find_spec('nova') else ['nova']
+
+
+@pytest.fixture(scope='session', autouse=True)
+def own_run(tmp_path_factory):
+    """Let no agent in this process write into the machine's /run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('RUNTIME_DIRECTORY', str(tmp_path_factory.mktemp('run')))
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def no_guests():
+    """Nova's guests on this machine would be taken for those of the agents here."""
+    if guests := [guest for guest in running_guests() if guest.is_nova]:
+        pytest.exit(f'guests of Nova run on this machine ({guests[0]}): stop them first', 1)
 
 
 @pytest.fixture(scope='session')

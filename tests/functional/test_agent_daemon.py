@@ -152,7 +152,7 @@ def test_what_others_change_without_touching_ours_is_read_and_left(host, placeme
         add_foreign_things(host.compute)
         before = host.compute.everything()
         position = len(placement.requests())
-        assert '2560 MiB allocated' in agent.pass_now()
+        assert '20 MiB allocated' in agent.pass_now()
         assert {method for method, _ in asked_since(placement, position)} == {'GET'}
         assert host.compute.everything() == before
     assert 'overwritten' not in agent.log

@@ -217,7 +217,7 @@ def test_a_trait_that_vanishes_before_it_is_named_is_created_again(tmp_path):
     def clean_up(request):
         if puts_traits(request, compute) and not gone.is_set():
             gone.set()
-            compute.call('DELETE', f'/traits/{names.TRAIT_DISK}')
+            compute.call('DELETE', f'/traits/{names.TRAIT_ENABLED}')
 
     # One of its own: what other hosts have can't be deleted.
     with PlacementServer(tmp_path / 'placement') as placement:

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 from fbm_placement import conf as configuration
 from fbm_placement import errors, reconcile, settings
 from fbm_placement.agent import Agent
+from tests.fitting_host import FittingHost
 from tests.services.nova_compute import ComputeError, NovaCompute
 from tests.services.placement import PlacementServer
 from tests.services.server import write_ini
@@ -400,6 +401,7 @@ class AgentAndOthers(RuleBasedStateMachine):
             self.conf,
             host_settings,
             settings.read_agent_options(self.conf),
+            host=FittingHost(),
             wait=lambda _seconds: None,
             before_request=self._before_request,
             clock=lambda: self.seconds,

@@ -12,8 +12,7 @@ from oslo_config import cfg
 from fbm_placement import agent
 from fbm_placement import conf as configuration
 from fbm_placement.cmd import agent as command
-from fbm_placement.host.look import View
-from fbm_placement.plan import HostFacts
+from tests.fitting_host import FittingHost
 from tests.unit import fake_placement, nova_conf_text
 
 
@@ -38,13 +37,6 @@ class Home:
         return configuration.load(
             args, prog='fbm-agent', description='...', cli_opts=command.CLI_OPTS
         )
-
-
-class FittingHost:
-    """A host on which nothing is wrong, whatever machine the test runs on."""
-
-    def look(self, settings, options):
-        return View(HostFacts(), None, ())
 
 
 @pytest.fixture(autouse=True)

@@ -23,11 +23,11 @@ GOOD = Store(
     free_bytes=600 * MIB,
     ram_bytes=400 * MIB,
 )
-TRUSTED = frozenset({0, 64055})
+QEMU = frozenset({64055})
 
 
 def reasons(promised_mib=1000, **changes):
-    return ailments(replace(GOOD, **changes), promised_mib, TRUSTED)
+    return ailments(replace(GOOD, **changes), promised_mib, QEMU)
 
 
 def mounted(**changes):
@@ -87,6 +87,10 @@ def test_exactly_what_is_promised_is_enough():
             '/srv/fbm belongs to user id 1000',
         ),
         (
+            {'directories': (Directory('/srv/fbm', 0o700, 0), *DIRECTORIES[1:])},
+            'QEMU (user id 64055) cannot enter /srv/fbm (mode 0700)',
+        ),
+        (
             {'exposed': ('/a', '/b', '/c')},
             'can read the memory of guests (/a, /b and 1 more): chmod o-x /srv/fbm/libvirt/qemu',
         ),
@@ -102,6 +106,23 @@ def test_local_filesystems_are_fit(filesystem):
     """One that nobody has heard of is too; it counts as disk."""
     assert reasons(mount=mounted(filesystem=filesystem)) == ()
     assert reasons(mount=mounted(filesystem='novelfs')) == ()
+
+
+def test_who_gets_in():
+    """As root QEMU gets in everywhere; its own directory it may close to others."""
+    closed = tuple(Directory(directory.path, 0o700, 0) for directory in DIRECTORIES)
+    assert ailments(replace(GOOD, directories=closed), 1000, frozenset({0})) == ()
+    assert len(ailments(replace(GOOD, directories=closed), 1000, QEMU)) == 3
+    own = (*DIRECTORIES[:2], Directory('/srv/fbm/libvirt/qemu', 0o700, 64055))
+    assert reasons(directories=own) == ()
+
+
+def test_where_nobody_knows_whom_qemu_runs_as():
+    """No owner is wrong then, but what anybody can write is."""
+    assert ailments(GOOD, 1000, frozenset()) == ()
+    open_to_all = (Directory('/srv/fbm', 0o777, 64055), *DIRECTORIES[1:])
+    (reason,) = ailments(replace(GOOD, directories=open_to_all), 1000, frozenset())
+    assert 'chmod o-w' in reason
 
 
 def test_what_stands_in_the_way_of_the_other_rules_is_told_alone():
