@@ -12,12 +12,15 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 TOX := .venv/bin/tox
 # make NOVA=nova31,nova32 test-nova
 NOVA ?= nova29,nova34,nova-own
+# No libvirt-daemon-system: the tests start each libvirtd themselves.
+E2E_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 \
+	e2fsprogs xfsprogs
 
-.PHONY: help test test-nova demo docs genconfig bench clean
+.PHONY: help test test-nova e2e demo docs genconfig bench clean
 
 help:  ## This list
 	@echo 'Each target makes what it needs first, in .venv and .tox (delete them with "make clean").'
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 	@echo 'One environment or one test: $(TOX) run -e py3 -- tests/unit -k conflict'
 
 $(TOX): constraints.txt
@@ -33,6 +36,12 @@ test: $(TOX)  ## Style and types, unit tests, functional tests: what a change mu
 
 test-nova: $(TOX)  ## The scheduler's side inside the oldest and the newest Nova, and Nova's own tests
 	$(TOX) run -e $(NOVA)
+
+e2e: $(TOX)  ## Real libvirt and QEMU, several hosts on this machine; needs root and Debian
+	@test "$$(id -u)" != 0 || dpkg -s $(E2E_PACKAGES) >/dev/null 2>&1 || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		$(E2E_PACKAGES); }
+	$(TOX) run -e e2e
 
 demo: $(TOX)  ## A guided tour of the agent against a real Placement, in a minute
 	$(TOX) run -q -e demo

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running guest: what it shows of its memory, from inside and from outside."""
+
+import re
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.e2e.lab import kernel
+from tests.e2e.lab.domain import Domain, MemoryBacking
+from tests.e2e.lab.host import LibvirtHost
+from tests.services.process import ProcessError
+
+# QEMU writes here as itself, whoever it runs as.
+_DUMPS = '/var/lib/libvirt/qemu/dump'
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A line of /proc/PID/maps."""
+
+    permissions: str
+    """As "rw-s": the last is s (shared) or p (private)."""
+    size: int
+    """Bytes."""
+    path: str
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest on a host. One that has moved is another object: see :meth:`on`."""
+
+    host: LibvirtHost
+    domain: Domain
+
+    @classmethod
+    def start(cls, host: LibvirtHost, domain: Domain) -> Self:
+        """Start it and wait until its memory has the pattern and its counter counts."""
+        done = create(host, domain)
+        if done.returncode:
+            raise ProcessError(f'{host.name}: {domain.name} does not start: {done.stderr}')
+        guest = cls(host, domain)
+        guest.wait_until(lambda: guest.counter() > 0, 'counting')
+        return guest
+
+    @property
+    def name(self) -> str:
+        """Its libvirt name."""
+        return self.domain.name
+
+    def on(self, host: LibvirtHost) -> 'Guest':
+        """Return the same guest on another host, where it should be by now."""
+        return Guest(host, self.domain)
+
+    # -- how it is --------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether libvirt says that it runs here."""
+        done = self.host.virsh('domstate', self.name, check=False)
+        return done.stdout.strip() == 'running'
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process number on the host."""
+        return int(self.host.path(f'/run/libvirt/qemu/{self.name}.pid').read_text())
+
+    @property
+    def process(self) -> Path:
+        """QEMU's directory in the host's /proc, seen from outside."""
+        return self.host.path(f'/proc/{self.pid}')
+
+    def command_line(self) -> list[str]:
+        """QEMU's arguments."""
+        return (self.process / 'cmdline').read_bytes().decode().rstrip('\0').split('\0')
+
+    def mappings(self) -> list[Mapping]:
+        """What QEMU has mapped and is as large as the guest's memory, or as one of its cells."""
+        sizes = {size << 20 for size in (self.domain.memory, *self.domain.cells)}
+        return [one for one in self._all_mappings() if one.size in sizes]
+
+    def ram_files(self) -> list[Path]:
+        """Its files in the store, seen from outside."""
+        # libvirt shortens a name in the name of a directory.
+        return sorted(self.host.store_path.glob(f'libvirt/qemu/*-{self.name[:20]}/*'))
+
+    # -- its memory -------------------------------------------------------------------------------
+
+    def memory(self, address: int, size: int) -> bytes:
+        """Read guest-physical memory, as QEMU sees it."""
+        dump = f'{_DUMPS}/{self.name}.memory'
+        command = f'pmemsave {address:#x} {size:#x} "{dump}"'
+        done = self.host.virsh('qemu-monitor-command', '--hmp', self.name, command)
+        if done.stdout.strip():
+            raise ProcessError(f'{self.name}: {command}: {done.stdout}')
+        path = self.host.path(dump)
+        data = path.read_bytes()
+        path.unlink()
+        return data
+
+    def counter(self) -> int:
+        """How often the guest's timer has ticked: 18 times a second."""
+        return _number(self.memory(kernel.COUNTER, 4))
+
+    def counter_in(self, ram_file: Path) -> int:
+        """The same, read from the file that backs its memory."""
+        with ram_file.open('rb') as file:
+            file.seek(kernel.COUNTER)
+            return _number(file.read(4))
+
+    def has_pattern(self) -> bool:
+        """Whether each page has what the guest once wrote into it."""
+        return _has_pattern(
+            self.memory(kernel.PATTERN_START, kernel.PATTERN_END - kernel.PATTERN_START)
+        )
+
+    def has_pattern_in(self, ram_file: Path) -> bool:
+        """The same, read from the file that backs its memory."""
+        with ram_file.open('rb') as file:
+            file.seek(kernel.PATTERN_START)
+            return _has_pattern(file.read(kernel.PATTERN_END - kernel.PATTERN_START))
+
+    def counts(self, *, since: int | None = None) -> bool:
+        """Whether the counter goes on, from here or from an earlier value, within 10 seconds."""
+        start = self.counter() if since is None else since
+        try:
+            self.wait_until(lambda: self.counter() > start, 'counting')
+        except ProcessError:
+            return False
+        return True
+
+    def wait_until(self, happened: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+        """Ask happened() until it is true."""
+        deadline = time.monotonic() + timeout
+        while not happened():
+            if time.monotonic() > deadline:
+                raise ProcessError(f'{self.name}: not {what} in {timeout:g} s')
+            time.sleep(0.1)
+
+    # -- what is done to it -----------------------------------------------------------------------
+
+    def migrate(
+        self, target: LibvirtHost, *, p2p: bool = True, backing: MemoryBacking | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Move it live; see the answer's returncode and stderr for what came of it.
+
+        :param p2p: from libvirtd to libvirtd, as Nova does; otherwise virsh leads both
+        :param backing: what its XML shall say of its memory there. Nova always rewrites that,
+            to suit the destination (nova/virt/libvirt/migration.py)
+        """
+        options = ['--p2p'] if p2p else []
+        if backing is not None:
+            path = f'/run/{self.name}.xml'
+            self.host.path(path).write_text(self._xml_with(backing))
+            options += ['--xml', path]
+        return self.host.virsh(
+            *('migrate', '--live', *options, self.name, target.uri),
+            *('--migrateuri', 'tcp://127.0.0.1', '--listen-address', '127.0.0.1'),
+            check=False,
+        )
+
+    def destroy(self) -> None:
+        """Pull its plug."""
+        self.host.virsh('destroy', self.name)
+
+    def kill(self) -> None:
+        """End QEMU as a crash would."""
+        self.host.run('kill', '-KILL', str(self.pid))
+
+    def _xml_with(self, backing: MemoryBacking) -> str:
+        xml = self.host.virsh('dumpxml', '--migratable', self.name).stdout
+        without = re.sub(r'<memoryBacking>.*?</memoryBacking>', '', xml, flags=re.DOTALL)
+        return without.replace('<vcpu', f'{backing.xml()}<vcpu', 1)
+
+    def _all_mappings(self) -> list[Mapping]:
+        found = []
+        for line in (self.process / 'maps').read_text().splitlines():
+            span, permissions, _offset, _device, _inode, *path = line.split(maxsplit=5)
+            start, end = (int(part, 16) for part in span.split('-'))
+            found.append(Mapping(permissions, end - start, ''.join(path)))
+        return found
+
+
+def create(host: LibvirtHost, domain: Domain) -> subprocess.CompletedProcess[str]:
+    """Have libvirt start a guest, or refuse it."""
+    return host.virsh('create', '/dev/stdin', stdin=domain.xml(), check=False)
+
+
+def _number(data: bytes) -> int:
+    (number,) = struct.unpack('<I', data)
+    return number
+
+
+def _has_pattern(data: bytes) -> bool:
+    return all(
+        _number(data[address - kernel.PATTERN_START :][:4]) == value
+        for address, value in kernel.Pattern().expected().items()
+    )

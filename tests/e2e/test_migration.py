@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Live migration between hosts of one kind, and of two."""
+
+import pytest
+
+from tests.e2e.lab.domain import DRAM, FILE_BACKED, Domain
+from tests.e2e.lab.store import Tmpfs
+
+both_ways = pytest.mark.parametrize('p2p', [True, False], ids=['peer-to-peer', 'direct'])
+
+
+def assert_moved(guest, target, counted):
+    """The same guest, whole and running, is there and no longer here."""
+    moved = guest.on(target)
+    # One that had started anew would begin at 0.
+    assert moved.counter() >= counted
+    assert moved.counts()
+    assert moved.has_pattern()
+    assert not guest.running
+    assert not guest.ram_files()
+    return moved
+
+
+@both_ways
+def test_between_enabled_hosts(boot, enabled, other, p2p):
+    """A guest moves between enabled hosts, from RAM to disk, with its memory."""
+    guest = boot(enabled, Domain(backing=FILE_BACKED))
+    counted = guest.counter()
+    done = guest.migrate(other, p2p=p2p, backing=FILE_BACKED)
+    assert not done.returncode, done.stderr
+    moved = assert_moved(guest, other, counted)
+    (file,) = moved.ram_files()
+    assert moved.has_pattern_in(file)
+    assert [mapping.permissions for mapping in moved.mappings()] == ['rw-s']
+
+
+@both_ways
+def test_from_enabled_to_disabled(boot, enabled, disabled, p2p):
+    """What Nova asks for then is refused by libvirt, and the guest stays."""
+    guest = boot(enabled, Domain(backing=FILE_BACKED))
+    counted = guest.counter()
+    done = guest.migrate(disabled, p2p=p2p, backing=DRAM)
+    assert done.returncode
+    assert (
+        "Target memoryBacking source 'none' doesn't match source memoryBacking source'file'"
+        in done.stderr
+    )
+    assert guest.running
+    assert guest.counter() >= counted
+    assert guest.counts()
+
+
+@both_ways
+def test_from_disabled_to_enabled(boot, disabled, enabled, p2p):
+    """What Nova asks for then is refused by libvirt, and the guest stays."""
+    guest = boot(disabled, Domain())
+    counted = guest.counter()
+    done = guest.migrate(enabled, p2p=p2p, backing=FILE_BACKED)
+    assert done.returncode
+    assert (
+        "Target memoryBacking source 'file' doesn't match source memoryBacking source'none'"
+        in done.stderr
+    )
+    assert guest.running
+    assert guest.counter() >= counted
+    assert guest.counts()
+
+
+def test_libvirt_asks_the_guest_not_the_host(boot, enabled, disabled):
+    """With its XML as it is, a file-backed guest goes to a disabled host, into its root disk."""
+    guest = boot(enabled, Domain(backing=FILE_BACKED))
+    counted = guest.counter()
+    done = guest.migrate(disabled)
+    assert not done.returncode, done.stderr
+    moved = assert_moved(guest, disabled, counted)
+    (mapping,) = moved.mappings()
+    assert mapping.permissions == 'rw-s'
+    assert mapping.path.startswith('/var/lib/libvirt/qemu/ram/')
+
+
+def test_no_room(boot, enabled, make_host):
+    """A guest that finds no room in the other store stays where it is."""
+    small = make_host('small', store=Tmpfs(48))
+    guest = boot(enabled, Domain(memory=64, backing=FILE_BACKED))
+    done = guest.migrate(small, backing=FILE_BACKED)
+    assert done.returncode
+    assert 'preallocating memory failed' in done.stderr
+    assert guest.running
+    assert guest.counts()
+    assert not guest.on(small).ram_files()
