@@ -13,6 +13,7 @@ BENCHMARKS = {
     'requests': 'requests_per_pass',
     'memory': 'memory',
     'passes': 'passes',
+    'hook': 'hook',
     'filter': 'filter',
     'prefilter': 'prefilter',
     'snapshot': 'snapshot',

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hook's real files, copied so that they read another state file; and guests for them."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+FILES = Path(__file__).resolve().parents[3] / 'fbm_placement/hook/files'
+HOOK = '50-file-backed-memory'
+PROGRAM = f'{HOOK}.py'
+STATE = '/run/fbm-agent/host.json'
+PYTHON = '/usr/bin/python3'
+
+NOVA = 'http://openstack.org/xmlns/libvirt/nova/1.1'
+UUID = 'b2c3d4e5-0000-4000-8000-000000000001'
+NAME = 'instance-00000001'
+WHO = f'guest {NAME} ({UUID})'
+FILE_BACKED = '<source type="file"/><access mode="shared"/><allocation mode="immediate"/>'
+
+
+def load():
+    """Import the .py, whose name is no module's."""
+    spec = importlib.util.spec_from_file_location('fbm_hook', FILES / PROGRAM)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def domain(
+    backing=FILE_BACKED,
+    *,
+    memory='<memory unit="KiB">65536</memory>',
+    cells='',
+    metadata=f'<nova:instance xmlns:nova="{NOVA}"><nova:name>a</nova:name></nova:instance>',
+    uuid=UUID,
+    more='',
+):
+    """A domain's XML as libvirt writes it, as far as it counts here and somewhat more."""
+    numa = f'<cpu mode="custom"><topology sockets="1"/><numa>{cells}</numa></cpu>' if cells else ''
+    return f"""<domain type='kvm' id='1'>
+  <name>{NAME}</name>
+  <uuid>{uuid}</uuid>
+  <metadata>
+    {metadata}
+  </metadata>
+  {memory}
+  <currentMemory unit='KiB'>1</currentMemory>
+  <memoryBacking>{backing}</memoryBacking>
+  {numa}
+  <devices>
+    <disk type='file'><source file='/x'/><backingStore type='file'><source type='block'/>
+    </backingStore></disk>
+  </devices>
+  {more}
+</domain>
+"""
+
+
+def uptime():
+    """Whole seconds since the boot."""
+    return int(Path('/proc/uptime').read_text().split('.')[0])
+
+
+def state(**changes):
+    """What the agent writes, as a mapping."""
+    return {
+        'version': 1,
+        'written_by': 'fbm-agent 0.1.0',
+        'host': 'cmp1',
+        'looked_at': '2026-11-22T20:44:00+00:00',
+        'valid_until_uptime': uptime() + 600,
+        'hook_mode': 'enforce',
+        'configured': 'enabled',
+        'may_restart': [],
+        'unhealthy': [],
+        'store': None,
+    } | changes
+
+
+class Lab:
+    """A directory with the hook and a state file."""
+
+    def __init__(self, directory, python=PYTHON, shell=None):
+        self.directory = Path(directory)
+        self.state_file = self.directory / 'host.json'
+        self.hook = self.directory / HOOK
+        self.program = self.directory / PROGRAM
+        self.shell = [shell] if isinstance(shell, str) else shell or []
+        for name in (HOOK, PROGRAM):
+            shutil.copy(FILES / name, self.directory / name)
+        self.edit(self.program, STATE, str(self.state_file))
+        self.edit(self.hook, STATE, str(self.state_file))
+        if python != PYTHON:
+            self.use_python(python)
+        self.hook.chmod(0o755)
+
+    def use_python(self, python):
+        """Let the hook run another interpreter."""
+        self.edit(self.hook, f'-x {PYTHON} ', f'-x {python} ')
+        self.edit(self.hook, f'exec {PYTHON} ', f'exec {python} ')
+
+    @staticmethod
+    def edit(file, old, new):
+        """Replace what is in the file exactly once."""
+        text = file.read_text()
+        assert text.count(old) == 1, old
+        file.write_text(text.replace(old, new))
+
+    def write_state(self, **changes):
+        """Write the state file in the agent's format."""
+        self.state_file.write_text(json.dumps(state(**changes), indent=1))
+
+    def run(self, operation='prepare', xml=None, name=NAME, **more):
+        """Run the hook as libvirt does; return what became of it, stdin and stdout as text."""
+        settings = {
+            'input': domain() if xml is None else xml,
+            'capture_output': True,
+            'text': not isinstance(xml, bytes),
+            'timeout': 20,
+        }
+        return subprocess.run(
+            [*self.shell, str(self.hook), name, operation, 'begin', '-'],
+            check=False,
+            **(settings | more),
+        )
+
+
+def new_store():
+    """A directory, to be deleted, on a mounted filesystem that isn't the root's; or None."""
+    if not os.path.ismount('/dev/shm'):
+        return None
+    directory = Path(tempfile.mkdtemp(prefix='fbm-hook-', dir='/dev/shm'))
+    (directory / 'libvirt' / 'qemu').mkdir(parents=True)
+    return directory
+
+
+def store_state(path, mount_point='/dev/shm'):
+    """What the agent writes of a store."""
+    return {'path': str(path), 'mount_point': mount_point, 'filesystem': 'tmpfs'}

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the hook reads of a domain's XML, and what it makes of XML that libvirt never writes."""
+
+import time
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from tests.unit.hook import lab
+
+
+def test_it_reads_what_counts(program):
+    cells = '<cell id="0" memory="1" memAccess="private"/><cell id="1" memory="1"/>'
+    guest = program.parse_guest(
+        lab.domain('<hugepages/>' + lab.FILE_BACKED, cells=cells, uuid=lab.UUID.upper()).encode()
+    )
+    assert guest.nova
+    assert guest.uuid == lab.UUID
+    assert (guest.source, guest.access, guest.hugepages) == ('file', 'shared', True)
+    assert guest.cells == [('0', 'private'), ('1', None)]
+    assert guest.memory == 65536 * 1024
+
+
+def test_it_reads_nothing_where_there_is_nothing(program):
+    guest = program.parse_guest(b'<domain/>')
+    assert not guest.nova
+    assert (guest.source, guest.access, guest.hugepages, guest.cells) == (None, None, False, [])
+    assert guest.memory is None
+
+
+def test_as_in_libvirt_the_first_of_several_counts(program):
+    backing = '<source type="anonymous"/><source type="file"/>'
+    assert program.parse_guest(lab.domain(backing).encode()).source == 'anonymous'
+
+
+@pytest.mark.parametrize(
+    ('metadata', 'nova'),
+    [
+        (f'<n:instance xmlns:n="{lab.NOVA}"/>', True),
+        (f'<instance xmlns="{lab.NOVA[:-3]}1.0"/>', True),
+        (f'<o:x xmlns:o="urn:o"><n:instance xmlns:n="{lab.NOVA}"/></o:x>', True),
+        ('<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/other/1.1"/>', False),
+        ('<instance>http://openstack.org/xmlns/libvirt/nova/1.1</instance>', False),
+        (f'<x:y xmlns:x="urn:x" a="{lab.NOVA}"/>', False),
+        (f'<x:y xmlns:x="urn:x" xmlns:unused="{lab.NOVA}"/>', False),
+        ('', False),
+    ],
+)
+def test_nova_is_known_by_its_namespace(program, metadata, nova):
+    assert program.parse_guest(lab.domain(metadata=metadata).encode()).nova is nova
+
+
+def test_novas_namespace_counts_in_the_metadata_only(program):
+    more = f'<n:instance xmlns:n="{lab.NOVA}"/>'
+    assert not program.parse_guest(lab.domain(metadata='', more=more).encode()).nova
+
+
+def test_elements_of_another_namespace_are_not_libvirts(program):
+    more = '<x:memoryBacking xmlns:x="urn:x"><x:hugepages/><hugepages/></x:memoryBacking>'
+    assert not program.parse_guest(lab.domain(more=more).encode()).hugepages
+    backing = '<x:source xmlns:x="urn:x" type="file"/><source x:type="file" xmlns:x="urn:x"/>'
+    assert program.parse_guest(lab.domain(backing).encode()).source is None
+
+
+@pytest.mark.parametrize(
+    ('memory', 'expected'),
+    [
+        ('<memory>2</memory>', 2048),
+        ('<memory unit="b">2</memory>', 2),
+        ('<memory unit="byte">2</memory>', 2),
+        ('<memory unit="bytes">2</memory>', 2),
+        ('<memory unit="KB">2</memory>', 2000),
+        ('<memory unit="k">2</memory>', 2048),
+        ('<memory unit="K">2</memory>', 2048),
+        ('<memory unit="KiB">2</memory>', 2048),
+        ('<memory unit="kib"> 2\n</memory>', 2048),
+        ('<memory unit="MB">2</memory>', 2 * 1000**2),
+        ('<memory unit="M">2</memory>', 2 << 20),
+        ('<memory unit="MiB">2</memory>', 2 << 20),
+        ('<memory unit="GB">2</memory>', 2 * 1000**3),
+        ('<memory unit="G">2</memory>', 2 << 30),
+        ('<memory unit="GiB">2</memory>', 2 << 30),
+        ('<memory unit="TB">2</memory>', 2 * 1000**4),
+        ('<memory unit="T">2</memory>', 2 << 40),
+        ('<memory unit="TiB">2</memory>', 2 << 40),
+        ('<memory unit="PiB">2</memory>', 2 << 50),
+        ('<memory unit="EB">2</memory>', 2 * 1000**6),
+        ('<memory unit="EiB">2</memory>', 2 << 60),
+        ('<memory unit="">2</memory>', None),
+        ('<memory unit="XiB">2</memory>', None),
+        ('<memory unit="MiBs">2</memory>', None),
+        ('<memory unit="Mb/s">2</memory>', None),
+        ('<memory>-2</memory>', None),
+        ('<memory>2.0</memory>', None),
+        ('<memory>0x2</memory>', None),
+        ('<memory>\u0662</memory>', None),
+        (f'<memory>{"9" * 5000}</memory>', None),
+        ('<memory/>', None),
+        ('', None),
+    ],
+)
+def test_memory_has_libvirts_units(program, memory, expected):
+    assert program.parse_guest(lab.domain(memory=memory).encode()).memory == expected
+
+
+BOMB = '<!DOCTYPE domain [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+FIT = lab.domain()
+HOSTILE = {
+    'nothing': b'',
+    'blanks': b'   \n',
+    'no XML': b'domain',
+    'truncated': FIT.encode()[:-20],
+    'in the middle of a character': FIT.replace('kvm', 'kv\u00fc').encode().partition(b'\xbc')[0],
+    'entities': (BOMB + FIT.replace(lab.NAME, '&b;')).encode(),
+    'an external entity': b'<!DOCTYPE domain SYSTEM "file:///etc/passwd"><domain>&x;</domain>',
+    'a parameter entity': b'<!DOCTYPE domain [<!ENTITY % p SYSTEM "file:///etc/passwd">%p;]><domain/>',
+    'an unknown entity': FIT.replace(lab.NAME, '&unknown;').encode(),
+    'another root': b'<network/>',
+    'a root of a namespace': b'<domain xmlns="urn:x"/>',
+    'two roots': FIT.encode() * 2,
+    'a NUL': FIT.replace(lab.NAME, 'a\0b').encode(),
+    'a NUL behind': FIT.encode() + b'\0',
+    'an unknown encoding': b'<?xml version="1.0" encoding="klingon"?>' + FIT.encode(),
+    'a codec that is no encoding': b'<?xml version="1.0" encoding="hex"?>' + FIT.encode(),
+    'an encoding of many bytes': b'<?xml version="1.0" encoding="shift-jis"?>' + FIT.encode(),
+    'a wrong encoding': FIT.encode('utf-16')[:-1],
+    'no UTF-8': FIT.replace(lab.NAME, '\u00fc').encode('latin-1'),
+    'deep nesting': b'<domain>' + b'<a>' * 500_000,
+    'great length': b'<domain>' + b'<a/>' * 2_100_000 + b'</domain>',
+    'an unbound prefix': FIT.replace('<name>', '<x:name>').encode(),
+    'an attribute twice': FIT.replace("id='1'", "id='1' id='2'").encode(),
+}
+
+
+@pytest.mark.parametrize('case', HOSTILE)
+def test_what_libvirt_never_writes_is_not_read(program, case):
+    begun = time.process_time()
+    with pytest.raises(program.UnreadableXMLError) as told:
+        program.parse_guest(HOSTILE[case])
+    assert str(told.value)
+    assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_encodings_that_say_what_they_are_are_read(program, encoding):
+    guest = program.parse_guest(FIT.encode(encoding))
+    assert guest.nova
+    assert guest.source == 'file'
+
+
+def test_long_texts_cost_little(program):
+    more = f'<uuid>{"x" * 4_000_000}</uuid><description>{"y" * 3_000_000}</description>'
+    begun = time.process_time()
+    guest = program.parse_guest(FIT.replace(f'<uuid>{lab.UUID}</uuid>', more).encode())
+    assert time.process_time() - begun < 1
+    assert len(guest.uuid) <= 1024
+
+
+def test_many_elements_cost_little(program):
+    xml = b'<domain>' + b'<a/>' * 2_000_000 + b'</domain>'
+    assert len(xml) < program.XML_MAX_BYTES
+    begun = time.process_time()
+    assert not program.parse_guest(xml).nova
+    assert time.process_time() - begun < 3  # of the 8 that the hook has
+
+
+PIECES = st.sampled_from(
+    [
+        b'<', b'>', b'/>', b'</', b'"', b"'", b'&', b';', b'\0', b'\xff', b'<![CDATA[', b']]>',
+        b'<!--', b'-->', b'<?xml version="1.0" encoding="utf-16"?>', b'<!DOCTYPE d [', b'<domain>',
+        b'</domain>', b'<metadata>', b'</metadata>', b'<memoryBacking>', b'</memoryBacking>',
+        b'<source type="file"/>', b'<hugepages/>', b'xmlns="urn:x"', b'xmlns:nova="urn:x"',
+        b'<memory unit="TiB">99</memory>', b'&#x0;', b'&amp;', b'\xed\xa0\x80',
+    ]
+)  # fmt: skip
+
+
+@st.composite
+def mutated(draw):
+    """The XML of a guest that doesn't fit an enabled host, damaged in a few places."""
+    backing = draw(st.sampled_from(['', '<source type="anonymous"/>', '<source type="file"/>']))
+    xml = lab.domain(backing).encode()
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(xml)))
+        gone = draw(st.integers(0, 40))
+        xml = xml[:at] + draw(PIECES | st.binary(max_size=8)) + xml[at + gone :]
+    return xml[: draw(st.integers(0, len(xml)) | st.just(len(xml)))]
+
+
+@hypothesis.settings(max_examples=1000, deadline=1000)
+@hypothesis.given(xml=mutated())
+def test_no_damage_lets_a_guest_of_novas_pass(program, xml):
+    """It is read and refused, or it is not read; whatever it was, it doesn't end in an error."""
+    host = program.Host('cmp1', 'enforce', 'enabled')
+    try:
+        guest = program.parse_guest(xml)
+    except program.UnreadableXMLError:
+        return
+    verdict, words = program.decide('prepare', guest, host)
+    if not guest.nova:
+        assert verdict == 'pass'
+    elif guest.source != 'file' or guest.access != 'shared' or guest.hugepages:
+        assert verdict == 'refuse'
+        assert words.isprintable()
+    # Damage that is well-formed all the same may mend the guest, but not by chance.
+    else:
+        assert b'file' in xml
+        assert b'shared' in xml
+
+
+@hypothesis.settings(max_examples=300, deadline=1000)
+@hypothesis.given(xml=mutated() | st.binary(max_size=200))
+def test_unreadable_xml_is_foreign_only_where_it_is_whole_and_not_novas(program, xml):
+    foreign = program.is_foreign(xml)
+    assert not (foreign and program.NOVA.encode() in xml)
+    assert not (foreign and not xml.replace(b'\0', b'').rstrip().endswith(b'</domain>'))
