@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from demo.stage import Row, Stage, Unexpected
+from demo.store import with_store
 from tests.services.nova_compute import ComputeError, Inventory, NovaCompute
 from tests.services.openstack import OpenStackCommand
 from tests.services.placement import PlacementServer
@@ -14,7 +15,8 @@ from tests.services.process import ChildProcess, child_environment, program, tet
 from tests.services.server import write_ini
 
 MEMORY = 'MEMORY_MB'
-TRAITS = {'CUSTOM_FILE_BACKED_MEMORY', 'CUSTOM_FILE_BACKED_MEMORY_DISK'}
+ENABLED = {'CUSTOM_FILE_BACKED_MEMORY'}
+WITHOUT_A_STORE = {'CUSTOM_FILE_BACKED_MEMORY_DISK', 'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY'}
 # The least that it takes: a spectator should not wait. In a cloud, a minute and more is right.
 INTERVAL_SECONDS = 5
 # A pass after the interval at its longest, and a slow machine.
@@ -62,11 +64,15 @@ class _Tour:
         }
         self.traits_of_others: set[str] = set()
         self.used = 0
-        nova_conf = directory / 'nova.conf'
+        self.store_path = directory / 'store'
+        argv = [program('fbm-agent'), '--config-file', str(directory / 'nova.conf')]
+        with_a_store = with_store(argv, self.store_path, self.store + 1)
+        self.traits = ENABLED if with_a_store else ENABLED | WITHOUT_A_STORE
+        self.dry_run = [*argv, '--dry-run']
         self.agent = ChildProcess(
-            [program('fbm-agent'), '--config-file', str(nova_conf)],
+            with_a_store or argv,
             directory / 'fbm-agent.log',
-            environment=child_environment(),
+            environment=child_environment(RUNTIME_DIRECTORY=str(directory / 'run')),
         )
         stage.agent = self.agent
 
@@ -97,19 +103,22 @@ class _Tour:
         self.stage.step(
             'nova.conf says that guest memory moves to files',
             f'On an NVMe there is room for {self.store} MiB. The agent reads the nova.conf that '
-            'nova-compute reads. Next: a dry run, what would change?',
+            'nova-compute reads. Nobody has mounted the NVMe yet. Next: a dry run, what would '
+            'change, and what is missing?',
         )
         self.configure()
         self.stage.type('fbm-agent --config-file nova.conf --dry-run')
         done = subprocess.run(
-            tethered([*self.agent.argv, '--dry-run']),
-            env=child_environment(),
+            tethered(self.dry_run),
+            env=self.agent.environment,
             capture_output=True,
             text=True,
             timeout=30,
             check=False,
         )
-        self.stage.quote(done.stdout, done.stderr)
+        ill, *table = done.stdout.splitlines()
+        self.stage.expect(True, f'memory_backing_dir {self.store_path} does not exist' in ill)
+        self.stage.quote(self.stage.wrap(ill), '\n'.join(table), done.stderr)
         self.stage.expect('exit code 1: it differs', f'exit code {done.returncode}: it differs')
         self.stage.expect(self.as_nova_knows_it, self.compute.inventories())
 
@@ -120,18 +129,20 @@ class _Tour:
             'so the ratio has to become 1.0. Next: the inventory, and the traits that tell the '
             'scheduler what kind of host this is.',
         )
+        self.stage.say(self.about_the_store())
+        self.stage.say()
         self.traits_of_others = self.compute.traits()
         self.stage.type('fbm-agent --config-file nova.conf &')
 
     def the_first_pass(self) -> None:
         with self.stage.waiting('The first pass'):
-            self.agent.wait_until(lambda: self.compute.traits() >= TRAITS, 'its traits set')
+            self.agent.wait_until(lambda: self.compute.traits() >= self.traits, 'its traits set')
         self.stage.expect(self.as_agent_wants_it[MEMORY], self.inventory_show())
         rows = self.stage.openstack('resource provider trait list $HOST --sort-column name')
         self.stage.expect(
-            sorted(self.traits_of_others | TRAITS), sorted(row['name'] for row in rows)
+            sorted(self.traits_of_others | self.traits), sorted(row['name'] for row in rows)
         )
-        self.stage.say("Its two traits are there, and Nova's own are as they were.")
+        self.stage.say("What the agent says is there, and Nova's own traits are as they were.")
 
     def an_overwrite(self) -> None:
         self.stage.step(
@@ -188,6 +199,18 @@ class _Tour:
         self.stage.say('It ended with exit code 0.')
         self.stage.expect(self.as_agent_wants_it, self.compute.inventories())
 
+    def about_the_store(self) -> str:
+        """Tell what stands for the NVMe."""
+        if self.traits == ENABLED:
+            return (
+                'The store is mounted now. In place of an NVMe it is a tmpfs of that size, which '
+                'takes no memory until somebody writes to it; only the agent sees it.'
+            )
+        return (
+            'This machine lets nobody mount a store here, so the agent will say that the host is '
+            'unhealthy: no new instance would come.'
+        )
+
     def configure(self) -> None:
         """Write what an operator would, and the identity that nova-compute once wrote."""
         (self.directory / 'compute_id').write_text(self.compute.uuid)
@@ -206,7 +229,10 @@ class _Tour:
                     'token': 'admin',
                     'endpoint': self.server.url,
                 },
-                'file_backed_memory': {'interval': INTERVAL_SECONDS},
+                'file_backed_memory': {
+                    'interval': INTERVAL_SECONDS,
+                    'memory_backing_dir': self.store_path,
+                },
             },
         )
         self.stage.type('cat nova.conf')
