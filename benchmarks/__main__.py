@@ -14,6 +14,8 @@ BENCHMARKS = {
     'memory': 'memory',
     'passes': 'passes',
     'hook': 'hook',
+    'guests': 'guests',
+    'store': 'store',
     'filter': 'filter',
     'prefilter': 'prefilter',
     'snapshot': 'snapshot',

@@ -8,10 +8,14 @@ import os
 import subprocess
 from pathlib import Path
 
-_MOUNT_AND_RUN = (
-    'mkdir -p "$2" && mount -t tmpfs -o "size=$1,mode=0755" tmpfs "$2" && mkdir -p "$2/libvirt/qemu" && shift 2 '
-    '&& exec "$@"'
-)
+_MOUNT_AND_RUN = """
+set -e
+mkdir -p "$2"
+mount -t tmpfs -o "size=$1,mode=0755" tmpfs "$2"
+mkdir -p "$2/libvirt/qemu"
+shift 2
+exec "$@"
+"""
 
 
 def with_store(argv: list[str], path: Path, mib: int) -> list[str] | None:

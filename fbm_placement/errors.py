@@ -46,6 +46,10 @@ class BadRequestError(PlacementError):
     """Placement refused a request as it stands (400): what it named may be gone."""
 
 
+class ForbiddenError(PlacementError):
+    """The user in ``[placement]`` lacks the right for this (403)."""
+
+
 class NotFoundError(PlacementError):
     """Placement itself, not a proxy, says that a thing doesn't exist (404)."""
 

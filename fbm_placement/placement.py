@@ -109,8 +109,15 @@ class Placement:
         there = _read('/traits', lambda b: _names(b['traits']), body)
         missing = frozenset(wanted) - there
         for trait in sorted(missing):
-            self._http.put(f'/traits/{trait}')
+            self.create_trait(trait)
         return missing
+
+    def create_trait(self, name: str) -> None:
+        """Create a trait, if it doesn't exist yet.
+
+        :raises BadRequestError: the name does not begin with ``CUSTOM_``
+        """
+        self._http.put(f'/traits/{name}')
 
 
 def _read(path: str, parse: Callable[[Mapping[str, Any]], T], body: Mapping[str, Any]) -> T:

@@ -69,6 +69,8 @@ def refused(response: requests.Response, what: str) -> errors.PlacementError:
     if status == requests.codes.not_found and code is not None:
         return errors.NotFoundError(line)
     asked = '' if code else f' (asked: {one_line(response.url)})'
+    if status == requests.codes.forbidden and code is not None:
+        return errors.ForbiddenError(line + _advice(status, code))
     return errors.PlacementError(line + _advice(status, code) + asked, _retry_after(response))
 
 

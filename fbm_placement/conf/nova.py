@@ -47,6 +47,8 @@ def _default_opts() -> list[cfg.Opt]:
 _LIBVIRT_OPTS = (
     cfg.IntOpt('file_backed_memory', default=0),
     cfg.StrOpt('virt_type', default='kvm'),
+    cfg.StrOpt('connection_uri', default=''),
+    cfg.BoolOpt('live_migration_permit_post_copy', default=False),
 )
 
 

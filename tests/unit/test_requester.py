@@ -185,7 +185,7 @@ ANSWERS = {
     ),
     '403': (
         placement_says(403, 'Policy does not allow placement:x to be performed.'),
-        errors.PlacementError,
+        errors.ForbiddenError,
         'the user in [placement] needs the role "service" (or "admin") in its project',
     ),
     '404 of Placement': (

@@ -9,7 +9,10 @@ from collections import defaultdict
 
 import pytest
 
-UNIT = pathlib.Path(__file__).parents[2] / 'systemd' / 'fbm-agent.service'
+UNITS = pathlib.Path(__file__).parents[2] / 'systemd'
+UNIT = UNITS / 'fbm-agent.service'
+CHECK = UNITS / 'fbm-check.service'
+DROP_IN = UNITS / 'nova-compute.service.d' / 'fbm-check.conf'
 
 ANALYZE = shutil.which('systemd-analyze')
 needs_analyze = pytest.mark.skipif(
@@ -97,31 +100,62 @@ def test_setting_left_out(unit, key):
     assert not any(key in section for section in unit.values())
 
 
+def test_the_check_asks_the_configuration_alone():
+    """Whatever is wrong with Placement, nova-compute starts: there is no network in there."""
+    check = parse(CHECK.read_text())
+    assert check['Service']['Type'] == ['oneshot']
+    assert check['Service']['ExecStart'] == ['fbm-status config check']
+    assert check['Service']['PrivateNetwork'] == ['yes']
+    # Asked again at each start, and never for ever.
+    assert 'RemainAfterExit' not in check['Service']
+    assert check['Service']['TimeoutStartSec'] == ['60']
+    assert 'nova-compute.service' in check['Unit']['Before'][0].split()
+
+
+def test_the_drop_in_makes_nova_compute_wait_for_the_check():
+    """After= alone would let it start after a failure."""
+    drop_in = parse(DROP_IN.read_text())
+    assert drop_in['Unit'] == {'Requires': [CHECK.name], 'After': [CHECK.name]}
+
+
 @needs_analyze
-def test_exposure():
-    """Systemd's own rating of the sandbox is 2.0 at most."""
+@pytest.mark.parametrize(('path', 'most'), [(UNIT, 2.0), (CHECK, 1.5)], ids=str)
+def test_exposure(path, most):
+    """Systemd's own rating of the sandbox."""
     done = subprocess.run(
-        [ANALYZE, 'security', '--no-pager', '--offline=true', '--threshold=20', UNIT],
+        [
+            ANALYZE,
+            'security',
+            '--no-pager',
+            '--offline=true',
+            f'--threshold={most * 10:.0f}',
+            path,
+        ],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert float(re.search(r'exposure level for \S+ ([\d.]+)', done.stdout)[1]) <= 2.0
+    assert float(re.search(r'exposure level for \S+ ([\d.]+)', done.stdout)[1]) <= most
 
 
 @needs_analyze
 def test_verify(tmp_path):
-    """Systemd knows every key and value."""
-    # Only the command is another one: fbm-agent need not be installed where this runs.
-    copy = tmp_path / UNIT.name
-    copy.write_text(re.sub('(?m)^ExecStart=.*', 'ExecStart=/bin/true', UNIT.read_text()))
+    """Systemd knows every key and value; the drop-in makes nova-compute require the check."""
+    # Only the commands are others: they need not be installed where this runs.
+    copies = [tmp_path / UNIT.name, tmp_path / CHECK.name, tmp_path / 'nova-compute.service']
+    for copy, original in zip(copies, (UNIT, CHECK), strict=False):
+        text = original.read_text()
+        copy.write_text(re.sub('(?m)^ExecStart=.*', 'ExecStart=/bin/true', text))
+    copies[-1].write_text('[Service]\nExecStart=/bin/true\n')
+    shutil.copytree(DROP_IN.parent, tmp_path / DROP_IN.parent.name)
     done = subprocess.run(
-        [ANALYZE, 'verify', '--man=no', '--recursive-errors=no', copy],
+        [ANALYZE, 'verify', '--man=no', '--recursive-errors=no', *copies],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     # What it does not know it warns about, on stderr, with the file's name.
-    assert UNIT.name not in done.stderr
+    for name in (UNIT.name, CHECK.name, DROP_IN.name):
+        assert name not in done.stderr

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long fbm-status guests looks at a host full of guests, beside reading their mappings."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from benchmarks.measurement import Measurement
+from fbm_placement.host import processes
+from fbm_placement.inspection import files_in_use, report
+
+GUESTS = 200
+LIBRARIES = 250
+"""Lines of maps that a QEMU of a distribution has beside its memory: it is linked with much."""
+DESCRIPTORS = 60
+ROUNDS = 9
+BUDGET_MS = 1000
+"""Not in the design: what an operator doesn't take for a hang."""
+
+
+def run() -> list[Measurement]:
+    """Take turns, so that a busy machine slows both, and compare the medians."""
+    with tempfile.TemporaryDirectory() as directory:
+        proc = Path(directory)
+        for pid in range(1, GUESTS + 1):
+            _guest(proc, pid)
+        maps = [proc / str(pid) / 'maps' for pid in range(1, GUESTS + 1)]
+
+        def look() -> None:
+            guests = processes.running_guests(str(proc))
+            seen = report.see_guests(guests, str(proc))
+            files_in_use.files_in_use(str(proc))
+            if len(seen) != GUESTS or not all(one.files for one in seen):
+                raise RuntimeError(f'not all of the {GUESTS} guests were seen')
+
+        _milliseconds(look)
+        looks, reads = [], []
+        for _ in range(ROUNDS):
+            looks.append(_milliseconds(look))
+            reads.append(_milliseconds(lambda: _split(maps)))
+    return [
+        Measurement(
+            f'time, fbm-status guests with {GUESTS} guests',
+            statistics.median(looks),
+            statistics.median(reads),
+            'splitting each line of maps',
+            budget=BUDGET_MS,
+            unit='ms',
+            budget_is_for='measured',
+        )
+    ]
+
+
+def _guest(proc: Path, pid: int) -> None:
+    """Write what the kernel shows of a QEMU."""
+    directory = proc / str(pid)
+    (directory / 'fd').mkdir(parents=True)
+    for number in range(DESCRIPTORS):
+        (directory / 'fd' / str(number)).symlink_to('/dev/null')
+    ram_file = f'/var/lib/libvirt/qemu/ram/libvirt/qemu/{pid}-instance-{pid:08x}/pc.ram'
+    arguments = (
+        'qemu-system-x86_64',
+        *('-name', f'guest=instance-{pid:08x},debug-threads=on'),
+        *('-uuid', f'00000000-0000-4000-8000-{pid:012x}'),
+        *('-machine', 'pc,memory-backend=pc.ram', '-m', 'size=1048576k'),
+        *('-object', f'memory-backend-file,id=pc.ram,mem-path={ram_file},share=on'),
+        *('-smbios', 'type=1,family=Virtual Machine'),
+    )
+    (directory / 'cmdline').write_text('\0'.join(arguments) + '\0', encoding='utf-8')
+    (directory / 'mountinfo').write_text('', encoding='utf-8')
+    lines = [_line(number, f'/usr/lib/lib{number}.so', 0x1000) for number in range(LIBRARIES)]
+    lines.append(_line(LIBRARIES, ram_file, 2**30))
+    (directory / 'maps').write_text(''.join(lines), encoding='utf-8')
+
+
+def _line(number: int, path: str, size: int) -> str:
+    start = 0x7F0000000000 + number * 0x1000
+    mapping = f'{start:x}-{start + size:x} rw-s 00000000 08:01 {number + 100}'
+    return f'{mapping:<73}{path}\n'
+
+
+def _split(maps: Iterable[Path]) -> None:
+    for path in maps:
+        with path.open(encoding='utf-8') as file:
+            for line in file:
+                line.split(maxsplit=5)
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) * 1000

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long one check of the store takes, with the child process that may hang in it."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+from benchmarks.measurement import Measurement
+from fbm_placement.host.probe import Probe
+from fbm_placement.host.store import see_store
+from tests.services.store import small_store
+
+ROUNDS = 9
+IN_A_ROUND = 20
+RAM_FILES = 200
+
+
+def run() -> list[Measurement]:
+    """Take turns with the least that such a check can cost: a process and its answer."""
+    store, probe = small_store(), Probe()
+    directory = store / 'libvirt' / 'qemu'
+    files = [str(directory / f'{number}.ram') for number in range(RAM_FILES)]
+    for path in files:
+        with open(path, 'wb') as file:
+            file.write(bytes(4096))
+    checks, forks = [], []
+    for _ in range(ROUNDS):
+        checks.append(_seconds(lambda: see_store(str(store), files, probe)))
+        forks.append(_seconds(_fork_and_wait))
+    for path in files:
+        os.unlink(path)
+    check, fork = statistics.median(checks), statistics.median(forks)
+    return [
+        Measurement(
+            f'check of a store with {RAM_FILES} guests',
+            check * 1000,
+            fork * 1000,
+            'a fork that ends at once',
+            # Not in the design: once a minute, and well below what a request costs.
+            budget=20,
+            unit='ms',
+        )
+    ]
+
+
+def _fork_and_wait() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    for _ in range(IN_A_ROUND):
+        work()
+    return (time.perf_counter() - start) / IN_A_ROUND

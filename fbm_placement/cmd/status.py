@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fbm-status``: looks at this host for an operator. The agent writes; this only tells."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from oslo_config import cfg
+from oslo_upgradecheck import upgradecheck
+
+from fbm_placement import conf as configuration
+from fbm_placement import errors, logs, settings
+from fbm_placement.cmd import guests_commands, hook_commands
+from fbm_placement.doctor.checks import Doctor
+
+PROG = 'fbm-status'
+EXIT_GOOD = 0
+EXIT_NOT = 1
+EXIT_FORBIDDEN = 2
+
+DESCRIPTION = (
+    "Tells whether this compute host keeps file-backed memory's promise, and what to do where it "
+    'does not. It reads the files that nova-compute reads.'
+)
+EPILOG = (
+    'May file-backed memory be turned on here? fbm-status upgrade check. '
+    'How are the guests backed, and what is left of those that are gone? fbm-status guests.'
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run ``fbm-status`` and return its exit code."""
+    try:
+        return _run(sys.argv[1:] if args is None else args)
+    except errors.ConfigurationError as exc:
+        for reason in exc.reasons:
+            print(f'{PROG}: {reason}', file=sys.stderr)
+        return EXIT_FORBIDDEN
+    except errors.FileBackedMemoryError as exc:
+        print(f'{PROG}: {exc}', file=sys.stderr)
+        return EXIT_NOT
+    except SystemExit as exc:
+        # argparse: --help and --version are good, everything else is a wrong option.
+        return EXIT_FORBIDDEN if exc.code else EXIT_GOOD
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(args: Sequence[str]) -> int:
+    commands = cfg.SubCommandOpt(
+        'command', title='commands', description='What to do.', handler=_add_parsers
+    )
+    conf = configuration.load(
+        args, prog=PROG, description=DESCRIPTION, epilog=EPILOG, cli_opts=(commands,)
+    )
+    if conf.command.func is None:
+        raise errors.ConfigurationError(['which command? See fbm-status --help'])
+    logs.to_stderr(conf, PROG)
+    code: int = conf.command.func(conf)
+    return code
+
+
+def _add_parsers(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
+    upgrade = subparsers.add_parser(
+        'upgrade',
+        help='check whether file-backed memory may be turned on here, or is well',
+        description='Exit codes: 0 all is well; 1 there are warnings; 2 there are failures.',
+    )
+    upgrade.add_argument('check', choices=('check',), help='the only thing to do')
+    upgrade.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    upgrade.set_defaults(func=_upgrade_check)
+    config = subparsers.add_parser(
+        'config',
+        help='check nova.conf alone, before nova-compute starts',
+        description='Says whether nova.conf lets this host run with what it says about '
+        'file-backed memory. Asks nobody. Exit codes: 0 it does; 2 it does not, every reason is '
+        'on stderr.',
+    )
+    config.add_argument('check', choices=('check',), help='the only thing to do')
+    config.set_defaults(func=_config_check)
+    guests_commands.add_parser(subparsers)
+    hook_commands.add_parser(subparsers)
+
+
+def _upgrade_check(conf: cfg.ConfigOpts) -> int:
+    # Where oslo.upgradecheck looks for --json.
+    upgradecheck.CONF = conf
+    return Doctor(conf).check()
+
+
+def _config_check(conf: cfg.ConfigOpts) -> int:
+    found = settings.read_settings(conf)
+    for doubt in settings.doubtful(found):
+        print(f'{PROG}: {doubt}', file=sys.stderr)
+    state = f'enabled, {found.capacity_mib} MiB' if found.enabled else 'disabled'
+    print(f'file-backed memory is {state}; nova-compute may start')
+    return EXIT_GOOD
+
+
+if __name__ == '__main__':
+    sys.exit(main())

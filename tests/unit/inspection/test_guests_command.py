@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fbm-status guests`` as its users see it."""
+
+import io
+import json
+import os
+import pty
+import sys
+import time
+
+import pytest
+
+from fbm_placement import errors
+from fbm_placement.host import probe
+from fbm_placement.inspection import orphans, removal, rendering, report
+
+ENABLED = '[libvirt]\nfile_backed_memory = 4096\nvirt_type = kvm\n'
+
+
+@pytest.fixture
+def enabled(host):
+    host.configured('enabled')
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Return a function that sits an operator at a terminal, with an answer typed already."""
+    opened = []
+
+    def answer(text):
+        leader, follower = pty.openpty()
+        os.write(leader, text.encode())
+        stdin = os.fdopen(follower)
+        opened.extend([leader, stdin])
+        monkeypatch.setattr(sys, 'stdin', stdin)
+
+    yield answer
+    for one in opened:
+        os.close(one) if isinstance(one, int) else one.close()
+
+
+@pytest.fixture
+def nobody(monkeypatch):
+    monkeypatch.setattr(sys, 'stdin', io.StringIO('y\n'))
+
+
+def as_json(capsys):
+    return json.loads(capsys.readouterr().out)
+
+
+def test_nothing_runs(command, enabled, capsys):
+    assert command() == 0
+    out, err = capsys.readouterr()
+    assert 'No guest runs here.' in out
+    assert 'No RAM file is without its guest.' in out
+    assert 'enabled (fbm-agent 1, noon)' in out
+    assert err == ''
+
+
+def test_the_table(command, host, enabled, capsys):
+    host.guest(1, 'file-shared')
+    host.guest(2, 'dram', nova=False, name='web')
+    assert command() == 0
+    lines = capsys.readouterr().out.splitlines()
+    (of_nova,) = (line for line in lines if 'instance-00000001 |' in line)
+    cells = [cell.strip() for cell in of_nova.strip('|').split('|')]
+    assert cells[2:5] == ['nova', '64', 'file, shared']
+    assert cells[5] == '/var/lib/nova/ram/libvirt/qemu/1-instance-00000001/pc.ram'
+    (of_other,) = (line for line in lines if '| web' in line)
+    assert [cell.strip() for cell in of_other.split('|')][3:6] == ['other', '64', 'anonymous']
+
+
+def test_mappings_count_not_the_command_line(command, host, enabled, capsys):
+    """The guest was given no memory backend that its command line would tell of."""
+    host.guest(1, 'file-private')
+    assert command('-f', 'json') == 1
+    (guest,) = as_json(capsys)['guests']
+    assert guest['backing'] == 'file, private'
+    assert guest['as_state_says'] is False
+
+
+def test_json(command, host, enabled, capsys):
+    directory = host.guest(5, 'file-shared-and-dram', memory=128)
+    (entry,) = (
+        line.split()[0]
+        for line in (directory / 'maps').read_text().splitlines()
+        if line.endswith('ram-node0')
+    )
+    really = host.path / 'allocated'
+    really.write_bytes(b'x' * 10_000)
+    (directory / 'map_files' / entry).symlink_to(really)
+    orphan = host.file(size=50_000)
+    assert command('--format', 'json') == 1
+    told = as_json(capsys)
+    assert told == {
+        'state': {'configured': 'enabled', 'source': 'fbm-agent 1, noon'},
+        'guests': [
+            {
+                'name': 'instance-00000005',
+                'uuid': '5d2a7a2e-0b0e-4b3e-9f52-d6a1d9d3c005',
+                'pid': 5,
+                'owner': 'nova',
+                'memory_mib': 128,
+                'backing': 'file and other',
+                'composition': [
+                    {'kind': 'file, shared', 'size_mib': 64},
+                    {'kind': 'anonymous', 'size_mib': 64},
+                ],
+                'files': [
+                    {
+                        'path': '/var/lib/nova/ram/libvirt/qemu/5-instance-00000005/ram-node0',
+                        'kind': 'file, shared',
+                        'deleted': False,
+                        'mapped_bytes': 64 * 2**20,
+                        'allocated_bytes': really.stat().st_blocks * 512,
+                    }
+                ],
+                'as_state_says': False,
+                'trouble': None,
+            }
+        ],
+        'orphans': [
+            {
+                'path': str(orphan),
+                'size_bytes': 50_000,
+                'allocated_bytes': orphan.stat().st_blocks * 512,
+                'age_seconds': pytest.approx(3 * 3600, abs=20),
+                'removed': False,
+                'freed_bytes': None,
+                'left_because': None,
+            }
+        ],
+        'freed_bytes': 0,
+        'trouble': [],
+    }
+
+
+@pytest.mark.parametrize(
+    ('state', 'maps', 'as_it_says'),
+    [
+        ('enabled', 'file-shared', True),
+        ('enabled', 'dram', False),
+        ('enabled', 'memfd-shared', False),
+        ('disabled', 'dram', True),
+        ('disabled', 'memfd-private', True),
+        ('disabled', 'file-shared', False),
+        ('disabled', 'file-private', False),
+    ],
+)
+def test_guests_that_are_not_as_the_state_says(command, host, capsys, state, maps, as_it_says):
+    host.configured(state)
+    host.guest(1, maps)
+    assert command() == (0 if as_it_says else 1)
+    out = capsys.readouterr().out
+    assert (f'not as on a host that is {state}' in out) is not as_it_says
+    assert ('migrate them live' in out) is not as_it_says
+
+
+def test_others_guests_are_never_wrong(command, host, enabled, capsys):
+    host.guest(1, 'dram', nova=False)
+    assert command('-f', 'json') == 0
+    assert as_json(capsys)['guests'][0]['as_state_says'] is None
+
+
+def test_without_the_agent_nova_conf_tells(command, host, capsys):
+    host.guest(1, 'dram')
+    assert command('-f', 'json', nova_conf=ENABLED) == 1
+    told = as_json(capsys)
+    assert told['state']['configured'] == 'enabled'
+    assert told['state']['source'].startswith('nova.conf, because no ')
+    assert told['trouble'] == []
+
+
+def test_a_stale_state_is_not_believed(command, host, capsys):
+    host.configured('enabled', valid=-1)
+    host.guest(1, 'dram')
+    assert command('-f', 'json') == 0
+    state = as_json(capsys)['state']
+    assert state['configured'] == 'disabled'
+    assert 'is stale' in state['source']
+
+
+def test_no_opinion_where_nobody_knows_the_state(command, host, capsys):
+    host.guest(1, 'dram')
+    wrong = '[libvirt]\nfile_backed_memory = much\n'
+    assert command('-f', 'json', nova_conf=wrong) == 1
+    told = as_json(capsys)
+    assert told['state']['configured'] is None
+    assert told['guests'][0]['as_state_says'] is None
+    (trouble,) = told['trouble']
+    assert 'the state of this host is not known' in trouble
+    assert 'file_backed_memory' in trouble
+
+
+def test_a_deleted_file_is_told(command, host, enabled, capsys):
+    maps = (
+        '7f0000000000-7f0004000000 rw-s 00000000 08:01 9 /ram/libvirt/qemu/1-a/pc.ram (deleted)\n'
+    )
+    host.guest(1, maps)
+    assert command() == 0
+    out = capsys.readouterr().out
+    assert '/ram/libvirt/qemu/1-a/pc.ram (deleted)' in out
+    assert 'its file is freed when it ends' in out
+
+
+def test_a_guest_that_ended_meanwhile_is_left_out(command, host, enabled, capsys):
+    (host.guest(1, 'dram') / 'maps').unlink()
+    (host.guest(2, 'dram') / 'maps').write_text('')
+    assert command() == 0
+    assert 'No guest runs here.' in capsys.readouterr().out
+
+
+def test_only_root_can_look(command, monkeypatch):
+    monkeypatch.setattr(os, 'geteuid', lambda: 1000)
+    with pytest.raises(errors.HostError, match='this is 1000; run sudo fbm-status guests'):
+        command()
+
+
+def test_mappings_that_cannot_be_read_are_trouble(command, host, enabled, capsys):
+    """No guess is made of a guest that cannot be seen."""
+    directory = host.guest(1, 'dram')
+    (directory / 'maps').unlink()
+    (directory / 'maps').mkdir()
+    assert command('-f', 'json') == 1
+    told = as_json(capsys)
+    assert told['guests'][0]['backing'] is None
+    assert told['guests'][0]['as_state_says'] is None
+    assert 'its mappings cannot be seen' in told['trouble'][0]
+    assert command() == 1
+    assert 'not seen' in capsys.readouterr().out
+
+
+def test_a_store_that_hangs_does_not_hang_the_command(command, host, enabled, capsys, monkeypatch):
+    host.guest(1, 'dram', nova=False)
+    monkeypatch.setattr(report, 'PROBE_SECONDS', 0.3)
+    # The probe's child waits as on a disk that is gone; it is killed after that time.
+    monkeypatch.setattr(orphans, 'ram_files', lambda store: time.sleep(60))
+    start = time.monotonic()
+    assert command('-f', 'json') == 1
+    assert time.monotonic() - start < 5
+    told = as_json(capsys)
+    assert len(told['guests']) == 1
+    assert told['orphans'] is None
+    assert 'does not answer (no answer' in told['trouble'][0]
+    with pytest.raises(removal.RefusedError, match='does not answer'):
+        command('--remove-orphans', '--yes')
+
+
+def test_guests_are_listed_even_if_their_files_do_not_answer(
+    command, host, enabled, capsys, monkeypatch
+):
+    host.guest(1, 'dram')
+
+    def ask(self, look):
+        raise errors.NoAnswerError('no answer in 15 s')
+
+    monkeypatch.setattr(probe.Probe, 'ask', ask)
+    assert command() == 1
+    out, err = capsys.readouterr()
+    assert 'instance-00000001' in out
+    assert 'its mappings cannot be seen: no answer in 15 s' in err
+
+
+def test_orphans_are_unknown_where_guests_cannot_be_seen(command, host, enabled, capsys):
+    file = host.file()
+    host.in_namespace('pid:[4026532178]')
+    assert command('-f', 'json') == 1
+    assert as_json(capsys)['orphans'] is None
+    with pytest.raises(removal.RefusedError, match='guests may run that cannot be seen'):
+        command('--remove-orphans', '--yes')
+    assert file.exists()
+    host.process(7, '/usr/sbin/libvirtd')
+    assert command('--remove-orphans', '--yes') == 0
+    assert not file.exists()
+
+
+def test_an_operator_who_agrees(command, host, enabled, capsys, terminal):
+    file = host.file(size=3 * 2**20)
+    terminal('y\n')
+    assert command('--remove-orphans') == 0
+    assert not file.exists()
+    out, err = capsys.readouterr()
+    assert f'{file} (3 MiB, 3 h old)\nRemove 1 file of no running guest, 3 MiB? [y/N]' in err
+    assert '1 file removed, 3 MiB freed' in out
+
+
+@pytest.mark.parametrize('answer', ['n\n', '\n', 'yesterday\n', '\x04'])
+def test_an_operator_who_does_not(command, host, enabled, capsys, terminal, answer):
+    file = host.file()
+    terminal(answer)
+    assert command('--remove-orphans') == 1
+    assert file.exists()
+    assert 'freed' not in capsys.readouterr().out
+
+
+def test_without_a_terminal_nobody_agrees(command, host, enabled, nobody, capsys):
+    file = host.file()
+    with pytest.raises(removal.RefusedError, match='add --yes'):
+        command('--remove-orphans')
+    assert file.exists()
+    assert str(file) in capsys.readouterr().out
+
+
+def test_nothing_to_remove_needs_nobody(command, host, enabled, nobody):
+    assert command('--remove-orphans') == 0
+
+
+def test_one_that_stays_does_not_stop_the_others(command, host, enabled, hold, nobody, capsys):
+    young, old = host.file('1-a/pc.ram', age=5), host.file('2-b/pc.ram')
+    held = host.file('3-c/pc.ram')
+    hold(held, 'opened', seen=False)
+    assert command('--remove-orphans', '--yes', '-f', 'json') == 1
+    assert (young.exists(), old.exists(), held.exists()) == (True, False, True)
+    told = as_json(capsys)
+    fates = {os.path.relpath(one['path'], host.ram): one for one in told['orphans']}
+    assert fates['2-b/pc.ram']['removed']
+    assert fates['2-b/pc.ram']['freed_bytes'] == told['freed_bytes'] > 0
+    assert 'less than 60 s' in fates['1-a/pc.ram']['left_because']
+    assert 'has it open' in fates['3-c/pc.ram']['left_because']
+
+
+def test_a_hostile_name_does_not_reach_the_terminal(command, host, enabled, capsys, terminal):
+    host.file('1-\x1b[2Jgone/pc\n\u202e.ram')
+    terminal('n\n')
+    command('--remove-orphans')
+    out, err = capsys.readouterr()
+    assert '\x1b' not in out + err
+    assert '\u202e' not in out + err
+    assert r'1-\x1b[2Jgone/pc\n\u202e.ram' in out
+    assert r'1-\x1b[2Jgone/pc\n\u202e.ram' in err
+
+
+def test_a_name_that_is_no_utf8_can_be_told_and_removed(command, host, enabled, capsys):
+    file = os.fsencode(host.file('1-a/x'))
+    os.rename(file, file[:-1] + b'\xff')
+    assert command('-f', 'json', '--remove-orphans', '--yes') == 0
+    assert as_json(capsys)['orphans'][0]['removed']
+    assert not os.path.exists(file[:-1] + b'\xff')
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'words'),
+    [(0, '0 s'), (119, '119 s'), (120, '2 min'), (7200, '2 h'), (200_000, '2 d')],
+)
+def test_ages(seconds, words):
+    assert rendering.age(seconds) == words
