@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts: three shared ones, where a test has guests of its own, and any number to break."""
+"""Hosts: shared ones, where a test has guests of its own, and any number to break."""
 
 import os
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from shutil import which
 
 import pytest
 
-from tests.e2e.lab.guest import Guest
+from tests.e2e.cloud import ComputeHost
+from tests.e2e.lab.guest import Guest, create
 from tests.e2e.lab.host import LibvirtHost
 from tests.e2e.lab.store import Disk, Tmpfs
+from tests.services.placement import PlacementServer
 
 # The command, and Debian's package.
 _COMMANDS = {
@@ -55,26 +57,40 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def enabled(tmp_path_factory, cache):
+def make_shared(tmp_path_factory, cache):
+    """Make a host for several tests, as `make_host` does; it is a context manager."""
+    shared = []
+
+    @contextmanager
+    def make(name, **options):
+        directory = tmp_path_factory.mktemp(name)
+        with LibvirtHost(name, directory, cache=cache, **options) as host:
+            shared.append(host)
+            yield host
+            shared.remove(host)
+
+    make.hosts = shared
+    return make
+
+
+@pytest.fixture(scope='session')
+def enabled(make_shared):
     """An enabled host; its store is in RAM."""
-    directory = tmp_path_factory.mktemp('enabled')
-    with LibvirtHost('enabled', directory, store=Tmpfs(1024), cache=cache) as host:
+    with make_shared('enabled', store=Tmpfs(1024)) as host:
         yield host
 
 
 @pytest.fixture(scope='session')
-def other(tmp_path_factory, cache):
+def other(make_shared):
     """Another enabled host; its store is on a disk."""
-    directory = tmp_path_factory.mktemp('other')
-    with LibvirtHost('other', directory, store=Disk(1024), cache=cache) as host:
+    with make_shared('other', store=Disk(1024)) as host:
         yield host
 
 
 @pytest.fixture(scope='session')
-def disabled(tmp_path_factory, cache):
+def disabled(make_shared):
     """A host without file-backed memory."""
-    directory = tmp_path_factory.mktemp('disabled')
-    with LibvirtHost('disabled', directory, memory_backing_dir=None, cache=cache) as host:
+    with make_shared('disabled', memory_backing_dir=None) as host:
         yield host
 
 
@@ -90,18 +106,87 @@ def make_host(tmp_path_factory, cache):
         yield make
 
 
+@pytest.fixture(scope='session')
+def placement(tmp_path_factory):
+    """The real Placement with noauth2; the token is "admin"."""
+    with PlacementServer(tmp_path_factory.mktemp('placement')) as server:
+        yield server
+
+
+@pytest.fixture(scope='session')
+def make_shared_compute(make_shared, placement):
+    """Make a compute host with the hook for several tests; no agent runs there yet."""
+
+    @contextmanager
+    def make(name, *, capacity=0, **options):
+        with make_shared(name, libvirtd=False, **options) as host:
+            yield prepared(ComputeHost(host, placement.url, capacity=capacity))
+
+    return make
+
+
 @pytest.fixture
-def boot(request):
-    """Start a guest on a host; at the test's end it goes, wherever it has moved to."""
+def make_compute(make_host, placement):
+    """Make a compute host with the hook of the test's own; no agent runs there yet."""
+
+    def make(name='own', *, capacity=0, **options):
+        host = make_host(name, libvirtd=False, **options)
+        return prepared(ComputeHost(host, placement.url, capacity=capacity))
+
+    return make
+
+
+def prepared(compute):
+    """With the hook, and libvirtd."""
+    compute.install_hook()
+    compute.host.start_libvirtd()
+    return compute
+
+
+@pytest.fixture(scope='session')
+def fbm(make_shared_compute):
+    """An enabled host of the cloud, with its agent and the hook, on which nothing is wrong."""
+    with make_shared_compute('fbm', capacity=512, store=Tmpfs(512)) as compute, compute.agent():
+        yield compute
+
+
+@pytest.fixture(scope='session')
+def dram(make_shared_compute):
+    """A disabled host of the cloud, with its agent and the hook."""
+    options = {'memory_backing_dir': None}
+    with make_shared_compute('dram', **options) as compute, compute.agent():
+        yield compute
+
+
+@pytest.fixture
+def _names(make_shared):
+    """Of the guests of a test: they go at its end, wherever they have moved to."""
     names = set()
+    yield names
+    # A test's own hosts end with all of their guests.
+    for host in make_shared.hosts:
+        for name in names:
+            if host.path(f'/run/libvirt/qemu/{name}.pid').exists():
+                host.virsh('destroy', name, check=False)
+
+
+@pytest.fixture
+def boot(_names):
+    """Start a guest on a host."""
 
     def start(host, domain):
-        names.add(domain.name)
+        _names.add(domain.name)
         return Guest.start(host, domain)
 
-    yield start
-    # A test's own hosts end with all of their guests.
-    for fixture in {'enabled', 'other', 'disabled'} & set(request.fixturenames):
-        host = request.getfixturevalue(fixture)
-        for name in names & set(host.virsh('list', '--name').stdout.split()):
-            host.virsh('destroy', name)
+    return start
+
+
+@pytest.fixture
+def attempt(_names):
+    """Try to start a guest on a host."""
+
+    def start(host, domain):
+        _names.add(domain.name)
+        return create(host, domain)
+
+    return start
