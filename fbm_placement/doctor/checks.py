@@ -25,7 +25,6 @@ from fbm_placement.reconcile import Reconciler
 from fbm_placement.requester import Requester
 
 NOVA_COMPUTE = ('nova-compute',)
-LIBVIRT_DAEMONS = ('libvirtd', 'virtqemud')
 DEFAULT_CONNECTION_URI = 'qemu:///system'
 """What nova-compute takes for virt_type kvm and qemu."""
 
@@ -92,7 +91,7 @@ class Doctor(UpgradeCommands):
 
     def store(self) -> Result:
         """Check the store, on a disabled host the one that it would have."""
-        edited = _newer_than(LIBVIRT_DAEMONS, (libvirt.QEMU_CONF,))
+        edited = _newer_than(libvirt.DAEMONS, (libvirt.QEMU_CONF,))
         if edited is not None:
             return rules.warning(
                 f'{edited} was changed after libvirtd started, which reads it once: restart '

@@ -12,6 +12,8 @@ QEMU_CONF = '/etc/libvirt/qemu.conf'
 DEFAULT_MEMORY_BACKING_DIR = '/var/lib/libvirt/qemu/ram'
 DEFAULT_USERS = ('libvirt-qemu', 'qemu')
 """Of Debian and Ubuntu, and of the RPM distributions."""
+DAEMONS = frozenset({'libvirtd', 'virtqemud'})
+"""The programs that run guests: the one for all, and the one of libvirt's modular daemons."""
 RAM_DIRECTORY = 'libvirt/qemu'
 """Below memory_backing_dir; libvirt makes it, and in it a directory for each guest."""
 

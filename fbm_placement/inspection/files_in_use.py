@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fbm_placement.host import libvirt
 from fbm_placement.inspection import mappings
 
-LIBVIRT_DAEMONS = frozenset({'libvirtd', 'virtqemud'})
 INITIAL_PID_NAMESPACE = 'pid:[4026531836]'
 """PROC_PID_INIT_INO of include/linux/proc_ns.h: the namespace that sees all processes."""
 
@@ -81,10 +81,10 @@ def why_unseen(command_lines: Iterable[tuple[int, list[str]]], proc: str) -> str
     namespace = os.readlink(os.path.join(proc, 'self/ns/pid'))
     if namespace == INITIAL_PID_NAMESPACE:
         return None
-    if any(os.path.basename(argv[0]) in LIBVIRT_DAEMONS for _, argv in command_lines):
+    if any(os.path.basename(argv[0]) in libvirt.DAEMONS for _, argv in command_lines):
         return None
     return (
         f'this is {namespace}, not the host (whose is {INITIAL_PID_NAMESPACE}), and no '
-        f'{" or ".join(sorted(LIBVIRT_DAEMONS))} runs in it: guests may run that cannot be seen '
+        f'{" or ".join(sorted(libvirt.DAEMONS))} runs in it: guests may run that cannot be seen '
         "here; run fbm-status on the host, or in a container that has the host's processes"
     )

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is released: an sdist and a wheel that work in an empty environment and without git.
+
+Run by ``tox -e build``: it needs ``build``, git and the package index.
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def run(*command, cwd, **environment):
+    """Run a command that has to succeed; return what it printed."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith('PBR_')}
+    done = subprocess.run(
+        command, cwd=cwd, env=kept | environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f'{command}\n{done.stdout}\n{done.stderr}'
+    return done.stdout
+
+
+def build(source, target):
+    """Build an sdist and, from that, a wheel; return both."""
+    run(sys.executable, '-m', 'build', '--outdir', str(target), str(source), cwd=target.parent)
+    (sdist,) = target.glob('*.tar.gz')
+    (wheel,) = target.glob('*.whl')
+    return sdist, wheel
+
+
+@pytest.fixture(scope='session')
+def released(tmp_path_factory):
+    """Build what a release uploads, from a clone: what isn't committed isn't released."""
+    directory = tmp_path_factory.mktemp('released')
+    run('git', 'clone', '--quiet', str(REPOSITORY), 'clone', cwd=directory)
+    return build(directory / 'clone', directory / 'dist')
+
+
+@pytest.fixture(scope='session')
+def installed(tmp_path_factory, released):
+    """Install the wheel into an empty environment; return that."""
+    directory = tmp_path_factory.mktemp('installed')
+    venv.create(directory / 'venv', with_pip=True)
+    python = str(directory / 'venv/bin/python')
+    run(python, '-m', 'pip', 'install', '--quiet', str(released[1]), cwd=directory)
+    return directory / 'venv'
+
+
+def version(released):
+    return released[1].name.split('-')[1]
+
+
+def test_the_programs_run_and_know_their_version(installed, released, tmp_path):
+    """From anywhere: neither git nor the tree is needed."""
+    for program in ('fbm-agent', 'fbm-status'):
+        told = run(str(installed / 'bin' / program), '--version', cwd=tmp_path)
+        assert told.strip() == version(released)
+
+
+def test_data_files_are_where_systemd_looks(installed):
+    """Under the prefix: /usr and /usr/local are on its search path."""
+    for path in (
+        'lib/systemd/system/fbm-agent.service',
+        'lib/systemd/system/fbm-check.service',
+        'share/fbm-placement/nova-compute.service.d/fbm-check.conf',
+    ):
+        assert (installed / path).is_file()
+
+
+def test_the_hook_can_be_installed_from_it(installed, tmp_path):
+    """Both of its files are in the wheel, and where libvirt looks afterwards."""
+    hooks = tmp_path / 'etc/libvirt/hooks'
+    hooks.parent.mkdir(parents=True)
+    conf = tmp_path / 'nova.conf'
+    conf.write_text('')
+    command = [str(installed / 'bin/fbm-status'), '--config-file', str(conf), 'hook', 'install']
+    run(*command, '--hooks-dir', str(hooks), cwd=tmp_path)
+    shell = hooks / 'qemu.d/50-file-backed-memory'
+    assert os.access(shell, os.X_OK)
+    assert run(str(shell), 'guest', 'started', 'begin', '-', cwd=tmp_path) == ''
+    assert not os.access(f'{shell}.py', os.X_OK)
+
+
+def test_the_options_can_be_listed_from_it(installed, tmp_path):
+    """Both halves have their entry point, and the scheduler's needs no Nova for it."""
+    generator = str(installed / 'bin/oslo-config-generator')
+    names = ['--namespace', 'fbm_placement', '--namespace', 'fbm_filters']
+    sample = run(generator, *names, cwd=tmp_path)
+    for option in ('resource_provider', 'hook_mode', 'default_policy'):
+        assert f'#{option} = ' in sample
+
+
+def test_the_filter_is_in_it_under_its_name(installed, tmp_path):
+    code = 'import importlib.util; print(importlib.util.find_spec("fbm_filters").origin)'
+    told = run(str(installed / 'bin/python'), '-I', '-c', code, cwd=tmp_path)
+    assert str(installed) in told
+
+
+def test_nothing_else_is_in_the_wheel(released):
+    with zipfile.ZipFile(released[1]) as wheel:
+        tops = {name.split('/')[0] for name in wheel.namelist()}
+    base = f'fbm_placement-{version(released)}'
+    assert tops == {'fbm_placement', 'fbm_filters', f'{base}.dist-info', f'{base}.data'}
+
+
+def test_the_sdist_builds_without_git(released, tmp_path):
+    """As distributions do: the version is in it."""
+    with tarfile.open(released[0]) as sdist:
+        sdist.extractall(tmp_path, filter='data')
+    (source,) = tmp_path.iterdir()
+    # Not even the directory above may be a repository.
+    ceiling = {'GIT_CEILING_DIRECTORIES': str(tmp_path)}
+    run(sys.executable, '-m', 'build', '--outdir', 'again', str(source), cwd=tmp_path, **ceiling)
+    (wheel,) = (tmp_path / 'again').glob('*.whl')
+    assert wheel.name == released[1].name
+    with zipfile.ZipFile(wheel) as again, zipfile.ZipFile(released[1]) as first:
+        assert sorted(again.namelist()) == sorted(first.namelist())
+
+
+def test_the_sdist_has_what_a_packager_needs(released):
+    with tarfile.open(released[0]) as sdist:
+        names = {name.partition('/')[2] for name in sdist.getnames()}
+    for path in ('LICENSE', 'README.rst', 'tox.ini', 'tests/unit/test_plan.py', 'ChangeLog'):
+        assert path in names
