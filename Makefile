@@ -16,7 +16,7 @@ NOVA ?= nova29,nova34,nova-own
 E2E_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 \
 	e2fsprogs xfsprogs
 
-.PHONY: help test test-nova e2e demo docs genconfig bench clean
+.PHONY: help test test-nova e2e demo docs genconfig build bench clean
 
 help:  ## This list
 	@echo 'Each target makes what it needs first, in .venv and .tox (delete them with "make clean").'
@@ -51,6 +51,9 @@ docs: $(TOX)  ## The documentation, in doc/build/html
 
 genconfig: $(TOX)  ## A sample of every option, in etc/fbm-placement.conf.sample
 	$(TOX) run -e genconfig
+
+build: $(TOX)  ## An sdist and a wheel, installed into an empty environment and tried there
+	$(TOX) run -e build
 
 bench: $(TOX)  ## What a pass costs, beside its budget
 	$(TOX) run -q -e bench
