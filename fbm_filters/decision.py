@@ -54,6 +54,28 @@ def answer_for(
     return Answer((), refusal=_CANNOT_TELL)
 
 
+def goes_on_without_placement(spec: 'objects.RequestSpec', answer: Answer, exc: Exception) -> bool:
+    """Tell whether a request goes on although Placement did not say which hosts fit; log why."""
+    uuid = spec.instance_uuid
+    if not isinstance(exc, errors.PlacementUnknownError):
+        LOG.error('Instance %s: looking for the traits', uuid, exc_info=exc)
+    if answer.concerns_file_backed_memory:
+        LOG.error(
+            'Instance %s: %s, but no host can be known to fit: %s',
+            uuid,
+            answer.restrictions[0],
+            exc,
+        )
+        return False
+    LOG.warning(
+        'Instance %s: %s; it has nothing to do with file-backed memory and goes on, but '
+        'unhealthy hosts are not left out',
+        uuid,
+        exc,
+    )
+    return True
+
+
 def _with_move(
     asked: RequestFacts, context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'
 ) -> RequestFacts:

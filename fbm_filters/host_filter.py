@@ -13,8 +13,8 @@ from nova.scheduler import filters
 from nova.scheduler import utils as scheduler_utils
 from oslo_log import log
 
-from fbm_filters import errors, policy, prefilter
-from fbm_filters.decision import answer_for
+from fbm_filters import policy, prefilter
+from fbm_filters.decision import answer_for, goes_on_without_placement
 from fbm_filters.placement import EnsuredTraits
 from fbm_filters.rules import Answer, Restriction
 from fbm_filters.snapshot import Snapshot, Snapshots
@@ -92,10 +92,8 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
             if rejections and snapshot.begun_at < begun_at:
                 snapshot = self._snapshots.since(context, begun_at)
                 passed, rejections = apply(answer, hosts, snapshot)
-        except Exception as exc:
-            if not isinstance(exc, errors.PlacementUnknownError):
-                LOG.exception('Instance %s: looking for the traits', spec_obj.instance_uuid)
-            return self._without_snapshot(hosts, spec_obj, answer, exc)
+        except Exception as exc:  # noqa: BLE001 - it is logged there
+            return hosts if goes_on_without_placement(spec_obj, answer, exc) else []
         if rejections:
             LOG.info(
                 'Instance %s: file-backed memory rejected %s',
@@ -104,24 +102,6 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
             )
             LOG.debug('Instance %s: left %s', spec_obj.instance_uuid, passed)
         return passed
-
-    @staticmethod
-    def _without_snapshot(
-        hosts: list[Any],
-        spec: 'objects.RequestSpec',
-        answer: Answer,
-        exc: Exception,
-    ) -> list[Any]:
-        if answer.concerns_file_backed_memory:
-            LOG.error('Instance %s: %s; no host can be known to fit', spec.instance_uuid, exc)
-            return []
-        LOG.warning(
-            'Instance %s: %s; it has nothing to do with file-backed memory and goes on, but '
-            'unhealthy hosts are not left out',
-            spec.instance_uuid,
-            exc,
-        )
-        return hosts
 
 
 def apply(

@@ -13,10 +13,9 @@ from nova.scheduler import request_filter
 from nova.scheduler import utils as scheduler_utils
 from oslo_log import log
 
-from fbm_filters import errors
-from fbm_filters.decision import answer_for
+from fbm_filters.decision import answer_for, goes_on_without_placement
 from fbm_filters.placement import EnsuredTraits
-from fbm_filters.rules import SUBJECT, Answer, Policy
+from fbm_filters.rules import SUBJECT, Policy
 
 LOG = log.getLogger(__name__)
 
@@ -60,9 +59,11 @@ class PreFilter:
         try:
             self._traits.ensure(context)
         except Exception as exc:
-            if not isinstance(exc, errors.PlacementUnknownError):
-                LOG.exception('Instance %s: looking for the traits', spec.instance_uuid)
-            return self._without_traits(spec, answer, exc)
+            if goes_on_without_placement(spec, answer, exc):
+                return False
+            rule = answer.restrictions[0]
+            reason = f'{SUBJECT}: {rule}, but Placement does not answer; try again later'
+            raise exception.RequestFilterFailed(reason=reason) from exc
         spec.root_required.update(answer.required)
         spec.root_forbidden.update(answer.forbidden)
         if answer.concerns_file_backed_memory:
@@ -74,22 +75,6 @@ class PreFilter:
                 '; '.join(rule.explained for rule in answer.restrictions),
             )
         return True
-
-    @staticmethod
-    def _without_traits(spec: 'objects.RequestSpec', answer: Answer, exc: Exception) -> bool:
-        """Let a plain request through without a trait; stop one that has to do with the rules."""
-        if answer.concerns_file_backed_memory:
-            rule = answer.restrictions[0]
-            LOG.error('Instance %s: %s, but %s', spec.instance_uuid, rule, exc)
-            reason = f'{SUBJECT}: {rule}, but Placement does not answer; try again later'
-            raise exception.RequestFilterFailed(reason=reason)
-        LOG.warning(
-            'Instance %s: %s; it has nothing to do with file-backed memory and goes on, but '
-            'unhealthy hosts are not left out',
-            spec.instance_uuid,
-            exc,
-        )
-        return False
 
 
 def register(prefilter: PreFilter | None) -> None:

@@ -23,7 +23,7 @@ def own_run(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope='session', autouse=True)
+@pytest.fixture(scope='session')
 def no_guests():
     """Nova's guests on this machine would be taken for those of the agents here."""
     if guests := [guest for guest in running_guests() if guest.is_nova]:
@@ -31,7 +31,7 @@ def no_guests():
 
 
 @pytest.fixture(scope='session')
-def placement(tmp_path_factory):
+def placement(tmp_path_factory, no_guests):
     """The real Placement with noauth2; the token is "admin"."""
     with PlacementServer(tmp_path_factory.mktemp('placement')) as server:
         yield server
@@ -57,7 +57,7 @@ def keystone(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def secured_placement(tmp_path_factory, keystone):
+def secured_placement(tmp_path_factory, keystone, no_guests):
     """A real Placement that asks `keystone` about every token, and is in its catalogue."""
     directory = tmp_path_factory.mktemp('secured-placement')
     with PlacementServer(directory, auth='keystone', keystone=keystone) as server:
