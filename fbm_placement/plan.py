@@ -39,6 +39,10 @@ class HostFacts:
     """The store is neither tmpfs nor hugetlbfs; what isn't known counts as disk."""
     draining: bool = False
     """Guests run here that are not yet what the configuration says, or may do so."""
+    guests_enabled: bool | None = None
+    """Of a host that drains: all of its guests are file-backed, or none is; None: they differ, or
+    can't be seen."""
+    guests_seen: bool = True
     unhealthy: tuple[str, ...] = ()
     """Why the host takes no new instance, draining included; none: it takes them."""
 
@@ -65,11 +69,15 @@ class Target:
     """None: the inventory is nova-compute's."""
     own_traits: frozenset[str]
     kept_traits: frozenset[str] = frozenset()
-    """Of the agent's traits those that stay as they are found: what its guests still are."""
+    """Of the agent's traits those that stay as they are found."""
+    closed_if_enabled: bool = False
+    """Nothing new may come if it turns out to be an enabled host."""
 
     def traits(self, seen: frozenset[str]) -> frozenset[str]:
         """Return all traits that the provider should have, others' included."""
-        return (seen - (names.OWN_TRAITS - self.kept_traits)) | self.own_traits
+        wanted = (seen - (names.OWN_TRAITS - self.kept_traits)) | self.own_traits
+        closed = self.closed_if_enabled and names.TRAIT_ENABLED in wanted
+        return wanted | {names.TRAIT_UNHEALTHY} if closed else wanted
 
 
 @dataclass(frozen=True)
@@ -117,14 +125,24 @@ def target(settings: Settings, facts: HostFacts) -> Target:
     inventory = _offered(settings) if settings.enabled else None
     traits = {names.TRAIT_UNHEALTHY} if facts.unhealthy else set()
     if facts.draining:
-        # The published state is the guests': libvirt moves none between kinds of host.
-        return Target(inventory, frozenset(traits), kept_traits=_STATE_TRAITS)
+        return _draining(facts, inventory, frozenset(traits))
     if not settings.enabled:
         return Target(inventory=None, own_traits=frozenset())
     traits.add(names.TRAIT_ENABLED)
     if facts.store_is_disk:
         traits.add(names.TRAIT_DISK)
     return Target(inventory, frozenset(traits))
+
+
+def _draining(facts: HostFacts, inventory: Inventory | None, traits: frozenset[str]) -> Target:
+    """The published state is the guests': libvirt moves none between kinds of host."""
+    if facts.guests_enabled is None:
+        closed = not facts.guests_seen
+        return Target(inventory, traits, kept_traits=_STATE_TRAITS, closed_if_enabled=closed)
+    if facts.guests_enabled:
+        kept = frozenset({names.TRAIT_DISK})
+        return Target(inventory, traits | {names.TRAIT_ENABLED}, kept_traits=kept)
+    return Target(inventory, traits)
 
 
 def _offered(settings: Settings) -> Inventory:
@@ -158,10 +176,11 @@ def make_plan(goal: Target, seen: Observation) -> Plan:
     steps: list[Step] = []
     if goal.inventory is not None and goal.inventory != seen.inventory:
         steps.append(PutInventory(goal.inventory))
-    traits = goal.traits(seen.traits)
-    if traits != seen.traits:
-        closes = traits - seen.traits == {names.TRAIT_UNHEALTHY}
-        steps.insert(0 if closes else len(steps), PutTraits(traits))
+    traits, closed = goal.traits(seen.traits), seen.traits | {names.TRAIT_UNHEALTHY}
+    if steps and names.TRAIT_UNHEALTHY in traits - seen.traits:
+        steps.insert(0, PutTraits(closed))
+    if traits not in (seen.traits, closed) or (traits == closed != seen.traits and not steps):
+        steps.append(PutTraits(traits))
     return Plan(_differences(goal, seen), tuple(steps))
 
 

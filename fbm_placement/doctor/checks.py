@@ -23,6 +23,7 @@ from fbm_placement.host.store import Store
 from fbm_placement.placement import Placement, Provider
 from fbm_placement.reconcile import Reconciler
 from fbm_placement.requester import Requester
+from fbm_placement.words import of_oslo_config
 
 NOVA_COMPUTE = ('nova-compute',)
 DEFAULT_CONNECTION_URI = 'qemu:///system'
@@ -50,6 +51,8 @@ def _told(check: Callable[['Doctor'], Result]) -> Callable[['Doctor'], Result]:
             return rules.warning(str(exc))
         except errors.FileBackedMemoryError as exc:
             return rules.failure(str(exc))
+        except (cfg.Error, ValueError, OSError) as exc:
+            return rules.failure(of_oslo_config(exc))
 
     return told
 

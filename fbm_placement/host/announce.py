@@ -28,10 +28,14 @@ class Announcer:
         """Nothing has been told yet."""
         self._reasons: tuple[str, ...] = ()
         self._trouble: str | None = None
+        self._doubt: str | None = None
 
     def announce(self, view: View, settings: Settings, options: AgentOptions) -> None:
         """Log what is new, and write the state file; where that fails, log it."""
         self._log(view.facts.unhealthy)
+        if view.doubt is not None and view.doubt != self._doubt:
+            LOG.warning('%s', view.doubt)
+        self._doubt = view.doubt
         trouble = _write(state_of(view, settings, options))
         if trouble is not None and trouble != self._trouble:
             LOG.warning('%s', trouble)

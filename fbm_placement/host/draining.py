@@ -23,6 +23,18 @@ def remaining_guests(enabled: bool, guests: Iterable[Guest]) -> tuple[Guest, ...
     )
 
 
+def common_state(guests: Iterable[Guest]) -> bool | None:
+    """Return whether all of Nova's guests are as on an enabled host (True) or a disabled one.
+
+    None: they differ, or there are none.
+    """
+    novas = [guest for guest in guests if guest.is_nova]
+    for enabled in (True, False):
+        if novas and not remaining_guests(enabled, novas):
+            return enabled
+    return None
+
+
 def tell(enabled: bool, remaining: Sequence[Guest]) -> str:
     """Tell how many guests are left, which, and what moves them on."""
     if enabled:
@@ -37,8 +49,10 @@ def tell(enabled: bool, remaining: Sequence[Guest]) -> str:
         for guest in sorted(remaining, key=lambda guest: guest.name)[:MOST_NAMED]
     )
     more = len(remaining) - MOST_NAMED
+    mend = 'stop and start them, which makes them what this host is now'
+    if not enabled or not all(guest.backing.in_files for guest in remaining):
+        mend = f'migrate them live to {elsewhere}, or {mend}'
     return (
         f'draining: [libvirt]file_backed_memory {option}, but {left} {kind}: {named}'
-        f'{f" and {more} more" if more > 0 else ""}; migrate them live to {elsewhere}, or stop '
-        'and start them, which makes them what this host is now'
+        f'{f" and {more} more" if more > 0 else ""}; {mend}'
     )

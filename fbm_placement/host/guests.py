@@ -10,7 +10,8 @@ import os
 import re
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 _QEMU = re.compile(r'^(qemu-system-|qemu-kvm$|kvm$)')
 _DEFAULT_NAME = re.compile(r'^instance-[0-9a-f]{8}$')
@@ -58,9 +59,22 @@ class Guest:
         """Tell it as messages do."""
         return f'{self.name} ({self.uuid})'
 
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON can carry it."""
+        return asdict(self) | {'backing': self.backing.name}
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Self:
+        """Return what ``as_json`` was called on."""
+        backing, files = Backing[told['backing']], tuple(told['ram_files'])
+        return cls(**told | {'backing': backing, 'ram_files': files})
+
 
 def guest_of(pid: int, argv: Sequence[str]) -> Guest | None:
-    """Return the guest that this command line runs; None if it is no QEMU of libvirt's."""
+    """Return the guest that this command line runs; None if it is no QEMU of libvirt's.
+
+    Raises nothing, whatever the command line is: it is anybody's.
+    """
     if not argv or not _QEMU.match(os.path.basename(argv[0])):
         return None
     options = list(_options(argv))
@@ -92,7 +106,7 @@ def _properties(text: str) -> Properties:
     if text.startswith('{'):
         try:
             loaded = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return {key: _word(value) for key, value in loaded.items()}
     # A doubled comma is one that belongs to the value.
@@ -131,7 +145,7 @@ def _memory_mib(text: str) -> int:
     number, unit = (size[:-1], size[-1].upper()) if size[-1:].isalpha() else (size, 'M')
     try:
         return round(int(number) * _UNITS_MIB[unit])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         return 0
 
 

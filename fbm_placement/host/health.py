@@ -47,6 +47,13 @@ def ailments(
     return tuple(reason for reason in found if reason is not None)
 
 
+def lacking_mib(store: Store, promised_mib: int) -> int:
+    """Return how much room is missing, MiB; 0 or less: there is enough, or no store to measure."""
+    if store.mount is None or store.size_bytes == 0:
+        return 0
+    return promised_mib - store.ram_bytes // MIB - store.free_bytes // MIB
+
+
 class Convalescence:
     """Lets a reason count until some looks in a row haven't found it: no flapping."""
 
@@ -186,10 +193,10 @@ def _closed(store: Store, qemu_uids: frozenset[int]) -> list[str]:
 
 
 def _too_small(store: Store, promised_mib: int) -> str | None:
-    held_mib, free_mib = store.ram_bytes // MIB, store.free_bytes // MIB
-    lacking = promised_mib - held_mib - free_mib
+    lacking = lacking_mib(store, promised_mib)
     if lacking <= 0:
         return None
+    held_mib, free_mib = store.ram_bytes // MIB, store.free_bytes // MIB
     fits = held_mib + free_mib
     return (
         f'the store {store.path} cannot hold what is promised: {promised_mib} MiB, of which '

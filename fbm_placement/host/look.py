@@ -2,6 +2,7 @@
 """One look at the host, once a pass: the guests, the store, and what follows from them."""
 
 import os
+import time
 from dataclasses import dataclass, replace
 
 from fbm_placement import errors
@@ -15,6 +16,9 @@ from fbm_placement.settings import AgentOptions, Settings
 EMPTY_LOOKS = 2
 """A guest that restarts has no process for a moment; that is not yet a host without it."""
 
+GOING_SECONDS = 1.0
+"""libvirt removes a RAM file after the guest's process has ended, and XFS frees it later still."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -22,8 +26,11 @@ class View:
 
     facts: HostFacts
     store: Store | None
-    """None: the host is disabled, so it has none."""
+    """None: the host is disabled, so it has none, or nobody knows where it is."""
     may_restart: tuple[str, ...]
+    """UUIDs of the guests of the other kind that run here or did so since the host drains."""
+    doubt: str | None = None
+    """What can't be seen, where that closes no host."""
 
 
 class Host:
@@ -33,33 +40,56 @@ class Host:
         """Look at this ``/proc``, and at what this qemu.conf says."""
         self._proc = proc
         self._qemu_conf = qemu_conf
-        self._probe = Probe()
+        self._guest_probe = Probe()
+        self._store_probe = Probe()
         self._store_health = health.Convalescence()
         self._drained = health.Convalescence(EMPTY_LOOKS)
-        self._remaining: tuple[Guest, ...] = ()
+        self._may_restart: dict[str, None] = {}
         self._mounted: tuple[str, str] | None = None
+        self._lacks_room = False
 
     def look(self, settings: Settings, options: AgentOptions) -> View:
         """Look at guests and store; what can't be seen is a reason, not an error."""
         try:
             guests = self.guests()
         except errors.HostError as exc:
-            # The published state stays as it is, and nothing new comes.
-            return View(HostFacts(draining=True, unhealthy=(str(exc),)), None, ())
+            return self._blind(settings, options, str(exc))
         left = draining.remaining_guests(settings.enabled, guests)
         drains = self._drained.after((draining.tell(settings.enabled, left),) if left else ())
-        if left or not drains:
-            self._remaining = left
-        facts = HostFacts(draining=bool(drains), unhealthy=drains)
+        # One that is between two lives is still there.
+        self._may_restart.update(dict.fromkeys(guest.uuid for guest in left))
+        if not drains:
+            self._may_restart.clear()
+        facts = HostFacts(
+            draining=bool(drains),
+            guests_enabled=draining.common_state(guests),
+            unhealthy=drains,
+        )
+        return self._with_store(settings, options, guests, facts)
+
+    def _blind(self, settings: Settings, options: AgentOptions, reason: str) -> View:
+        """Leave the published state as it is where guests can't be seen."""
+        facts = HostFacts(draining=True, guests_seen=False)
+        if not settings.enabled:
+            return View(facts, None, tuple(self._may_restart), doubt=reason)
+        return self._with_store(settings, options, (), replace(facts, unhealthy=(reason,)))
+
+    def _with_store(
+        self,
+        settings: Settings,
+        options: AgentOptions,
+        guests: tuple[Guest, ...],
+        facts: HostFacts,
+    ) -> View:
         store = None
         if settings.enabled:
             store, ailments = self.store(settings, options, guests)
             facts = replace(
                 facts,
                 store_is_disk=store.is_disk if store else True,
-                unhealthy=(*drains, *self._store_health.after(ailments)),
+                unhealthy=(*facts.unhealthy, *self._store_health.after(ailments)),
             )
-        return View(facts, store, tuple(guest.uuid for guest in self._remaining))
+        return View(facts, store, tuple(self._may_restart))
 
     def guests(self) -> tuple[Guest, ...]:
         """Return every guest that runs here.
@@ -69,7 +99,23 @@ class Host:
         reason = processes.hidden(mounts.read_mounts())
         if reason is not None:
             raise errors.HostError(reason)
-        return processes.running_guests(self._proc)
+        try:
+            seen = self._guest_probe.ask(self._guests_as_json)
+        except errors.NoAnswerError as exc:
+            # The kernel reads a command line from the process's memory, which may hang as it does.
+            raise errors.HostError(
+                f'the running guests cannot be seen: reading their command lines gave {exc}; a '
+                'guest hangs in its store: look at the device (dmesg)'
+            ) from exc
+        return tuple(Guest.from_json(guest) for guest in seen)
+
+    def _guests_as_json(self) -> list[dict[str, object]]:
+        try:
+            owners = libvirt.read_qemu_conf(self._qemu_conf).uids
+        except errors.HostError:
+            owners = frozenset()
+        found = processes.running_guests(self._proc, owners | {0} if owners else None)
+        return [guest.as_json() for guest in found]
 
     def store(
         self, settings: Settings, options: AgentOptions, guests: tuple[Guest, ...]
@@ -82,10 +128,18 @@ class Host:
         except errors.HostError as exc:
             if path is None:
                 return None, (str(exc),)
-        files = [file for guest in guests for file in guest.ram_files]
-        store = self._as_remembered(see_store(path, files, self._probe))
         trusted = frozenset({0, os.geteuid()})
+        store = self._see_store(path, guests)
+        if health.lacking_mib(store, settings.promised_mib) > 0 and not self._lacks_room:
+            time.sleep(GOING_SECONDS)
+            store = self._see_store(path, guests)
+        self._lacks_room = health.lacking_mib(store, settings.promised_mib) > 0
         return store, health.ailments(store, settings.promised_mib, qemu_uids, trusted)
+
+    def _see_store(self, path: str, guests: tuple[Guest, ...]) -> Store:
+        novas = [file for guest in guests if guest.is_nova for file in guest.ram_files]
+        others = [file for guest in guests if not guest.is_nova for file in guest.ram_files]
+        return self._as_remembered(see_store(path, novas, self._store_probe, others))
 
     def _as_remembered(self, store: Store) -> Store:
         """Expect the store where it was mounted before: an unmount leaves a directory behind."""

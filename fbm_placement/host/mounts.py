@@ -23,6 +23,8 @@ class Mount:
     """The device, or what stands in its place."""
     device: str = ''
     """``major:minor``."""
+    root: str = '/'
+    """Which directory of the filesystem is mounted."""
     options: frozenset[str] = frozenset()
     """Of the filesystem itself: a sandbox that shows it read-only doesn't change these."""
 
@@ -44,20 +46,31 @@ def parse_mountinfo(lines: Iterable[str]) -> Iterable[Mount]:
                 filesystem=filesystem[0],
                 source=_unescaped(filesystem[1]),
                 device=fields[2],
+                root=_unescaped(fields[3]),
                 options=frozenset(filesystem[2].split(',')),
             )
 
 
 def mount_of(real_path: str, mounts: Iterable[Mount]) -> Mount | None:
-    """Return the mount that holds this path, in which no link is left."""
+    """Return the mount that holds this path, in which no link is left.
+
+    A directory that is bound onto itself is no mount of its own: that is how systemd makes parts
+    of a unit's view read-only.
+    """
     # Of those that begin the path the longest is seen, of equal ones the last.
-    found: Mount | None = None
-    for mount in mounts:
-        if is_under(real_path, mount.mount_point) and (
-            found is None or len(mount.mount_point) >= len(found.mount_point)
-        ):
-            found = mount
-    return found
+    stack = sorted(
+        (mount for mount in mounts if is_under(real_path, mount.mount_point)),
+        key=lambda mount: len(mount.mount_point),
+    )
+    while len(stack) > 1 and _is_bound_onto_itself(stack[-1], stack[-2]):
+        stack.pop()
+    return stack[-1] if stack else None
+
+
+def _is_bound_onto_itself(mount: Mount, below: Mount) -> bool:
+    there = os.path.relpath(mount.mount_point, below.mount_point)
+    same = os.path.normpath(os.path.join(below.root, there))
+    return (mount.device, mount.root) == (below.device, same)
 
 
 def read_fstab(path: str = FSTAB) -> tuple[str, ...]:

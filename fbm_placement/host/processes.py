@@ -11,10 +11,25 @@ from fbm_placement.host.mounts import Mount
 PROC = '/proc'
 
 
-def running_guests(proc: str = PROC) -> tuple[Guest, ...]:
-    """Return every guest that runs here, Nova's and others'."""
-    found = (guest_of(pid, argv) for pid, argv in command_lines(proc))
+def running_guests(proc: str = PROC, owners: frozenset[int] | None = None) -> tuple[Guest, ...]:
+    """Return every guest that runs here, Nova's and others'.
+
+    :param owners: user ids whose processes count; None: all. Anybody can look like a guest.
+    """
+    found = (
+        guest_of(pid, argv)
+        for pid, argv in command_lines(proc)
+        if owners is None or _owner(proc, pid) in owners
+    )
     return tuple(guest for guest in found if guest is not None)
+
+
+def _owner(proc: str, pid: int) -> int | None:
+    try:
+        return os.stat(os.path.join(proc, str(pid))).st_uid
+    except OSError:
+        # It has ended since.
+        return None
 
 
 def command_lines(proc: str = PROC) -> Iterator[tuple[int, list[str]]]:
@@ -53,15 +68,26 @@ def running(programs: Collection[str], proc: str = PROC) -> Iterator[int]:
 
 def hidden(mounts: Iterable[Mount], proc: str = PROC) -> str | None:
     """Return why others' processes can't be seen here (hidepid, proc(5)); None: they can."""
-    if os.geteuid() == 0:
+    hiding = [
+        option
+        for mount in mounts
+        if mount.mount_point == proc
+        for option in mount.options
+        if option.startswith('hidepid=') and option not in ('hidepid=0', 'hidepid=off')
+    ]
+    if not hiding or _can_read(os.path.join(proc, '1', 'cmdline')):
         return None
-    for mount in mounts:
-        for option in mount.options:
-            name, _, value = option.partition('=')
-            if mount.mount_point == proc and name == 'hidepid' and value not in ('0', 'off'):
-                return (
-                    f'{proc} is mounted with {option}, so the running guests cannot be seen; add '
-                    'the option gid= with a group of the agent (SupplementaryGroups= in a '
-                    'drop-in), or run it as root'
-                )
-    return None
+    return (
+        f'{proc} is mounted with {hiding[-1]}, so the running guests cannot be seen; mount it '
+        'with gid= of a group that the agent has (SupplementaryGroups= in a drop-in), or run the '
+        'agent as root'
+    )
+
+
+def _can_read(path: str) -> bool:
+    try:
+        with open(path, 'rb') as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True

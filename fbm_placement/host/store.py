@@ -56,7 +56,7 @@ class Store:
     free_bytes: int = 0
     """For users other than root (f_bavail)."""
     ram_bytes: int = 0
-    """What the running guests' RAM files hold of it."""
+    """What the RAM files of Nova's running guests hold of it: that much is kept already."""
     exposed: tuple[str, ...] = ()
     """RAM files that any user of the host can read."""
     expected_mount: str | None = None
@@ -80,13 +80,16 @@ class Store:
         return any(d.path == libvirt.ram_directory(self.path) for d in self.directories)
 
 
-def see_store(path: str, ram_files: Sequence[str], probe: Probe) -> Store:
+def see_store(
+    path: str, ram_files: Sequence[str], probe: Probe, others_files: Sequence[str] = ()
+) -> Store:
     """Look at the store; what can't be seen is told in ``trouble``.
 
-    :param ram_files: of the running guests
+    :param ram_files: of Nova's running guests
+    :param others_files: of the other ones, to whom nothing was promised
     """
     try:
-        seen = probe.ask(lambda: _look(path, ram_files))
+        seen = probe.ask(lambda: _look(path, ram_files, others_files))
         table = mounts.read_mounts()
     except errors.NoAnswerError as exc:
         return Store(path, trouble=f'it does not answer ({exc})')
@@ -111,7 +114,9 @@ def _expected(path: str, points: Sequence[str]) -> str | None:
     return max(above, key=len, default=None)
 
 
-def _look(path: str, ram_files: Sequence[str]) -> dict[str, Any] | None:
+def _look(
+    path: str, ram_files: Sequence[str], others_files: Sequence[str]
+) -> dict[str, Any] | None:
     """Everything that asks the filesystem; run by a probe."""
     try:
         is_directory = stat.S_ISDIR(os.stat(path).st_mode)
@@ -119,7 +124,9 @@ def _look(path: str, ram_files: Sequence[str]) -> dict[str, Any] | None:
         return None
     real_path = os.path.realpath(path)
     size = os.statvfs(path)
-    held, exposed = _ram(ram_files, os.stat(path).st_dev)
+    device = os.stat(path).st_dev
+    held, exposed = _ram(ram_files, device)
+    exposed += _ram(others_files, device)[1]
     return {
         'real_path': real_path,
         'is_directory': is_directory,

@@ -94,10 +94,44 @@ def test_a_host_that_drains_after_it_was_turned_on_is_closed_before_its_inventor
     assert steps == (PutTraits(FOREIGN | UNHEALTHY_TRAIT), PutInventory(GOOD))
 
 
-def test_an_unhealthy_host_that_is_turned_on_gets_its_inventory_first() -> None:
-    """The enabled trait is the promise, so the rule of the order holds."""
+def test_an_unhealthy_host_that_is_turned_on_is_closed_first_and_promises_last() -> None:
+    """No reader sees capacity on an open sick host, nor the promise before the capacity."""
     steps = planned(ENABLED, observed(DRAM, FOREIGN), HostFacts(unhealthy=ILL)).steps
-    assert steps == (PutInventory(GOOD), PutTraits(FOREIGN | names.OWN_TRAITS))
+    assert steps == (
+        PutTraits(FOREIGN | UNHEALTHY_TRAIT),
+        PutInventory(GOOD),
+        PutTraits(FOREIGN | names.OWN_TRAITS),
+    )
+
+
+def test_a_host_that_is_only_closed_gets_one_write() -> None:
+    """Its inventory is right already."""
+    steps = planned(ENABLED, observed(), HostFacts(unhealthy=ILL)).steps
+    assert steps == (PutTraits(FOREIGN | names.OWN_TRAITS),)
+    healthy = planned(ENABLED, observed(traits=FOREIGN | names.OWN_TRAITS)).steps
+    assert healthy == (PutTraits(FOREIGN | ON_DISK),)
+
+
+@pytest.mark.parametrize('found', [frozenset(), ON_DISK])
+@pytest.mark.parametrize('settings', [ENABLED, DISABLED])
+def test_while_it_drains_a_host_is_what_all_of_its_guests_are(
+    settings: Settings, found: frozenset[str]
+) -> None:
+    """Also where a tool, or a provider made anew, has lost the traits."""
+    ill = ('draining',)
+    in_files = plan.target(settings, HostFacts(draining=True, guests_enabled=True, unhealthy=ill))
+    assert in_files.traits(FOREIGN | found) - {names.TRAIT_DISK} == (
+        FOREIGN | UNHEALTHY_TRAIT | {names.TRAIT_ENABLED}
+    )
+    in_dram = plan.target(settings, HostFacts(draining=True, guests_enabled=False, unhealthy=ill))
+    assert in_dram.traits(FOREIGN | found) == FOREIGN | UNHEALTHY_TRAIT
+
+
+def test_where_guests_cannot_be_seen_only_an_enabled_host_is_closed() -> None:
+    """A fleet without file-backed memory must not stop for a mount option of /proc."""
+    blind = HostFacts(draining=True, guests_seen=False)
+    assert plan.target(DISABLED, blind).traits(FOREIGN) == FOREIGN
+    assert plan.target(DISABLED, blind).traits(FOREIGN | ON_DISK) == FOREIGN | names.OWN_TRAITS
 
 
 def test_a_host_that_drains_after_it_was_turned_off_leaves_the_inventory_alone() -> None:

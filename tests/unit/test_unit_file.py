@@ -50,6 +50,7 @@ def unit():
         ('Service', 'Type', ['notify']),
         ('Service', 'TimeoutStartSec', ['infinity']),
         ('Service', 'WatchdogSec', ['300']),
+        ('Service', 'KillMode', ['process']),
         ('Service', 'ExecStart', ['fbm-agent']),
         ('Service', 'ExecReload', ['/bin/kill -HUP $MAINPID']),
         # Up again after any crash, but not after "the configuration forbids to run".

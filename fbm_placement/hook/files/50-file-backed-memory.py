@@ -16,6 +16,7 @@ import pyexpat
 import select
 import signal
 import sys
+import time
 
 STATE = '/run/fbm-agent/host.json'
 STATE_VERSION = 1
@@ -30,6 +31,9 @@ WHOLE_SECONDS = 8
 STORE_SECONDS = 3
 RESTORE_SECONDS = 60
 """How soon libvirt must prepare a guest that it restores, for the hook to take it for the same."""
+
+ROOM_TRIES, ROOM_SECONDS = 3, 0.5
+MOUNTINFO = '/proc/self/mountinfo'
 
 PASS, WARN, REFUSE = 'pass', 'warn', 'refuse'
 
@@ -166,13 +170,18 @@ def unfit_store(guest, host, store):
         )
     if guest.memory is None:
         return 'its <memory> is not readable, so its size is unknown; look at its domain XML'
-    if store.free is not None and store.free < guest.memory:
+    if lacks_room(guest, store):
         return (
             f'the store {path} has {store.free >> 20} MiB free, the guest needs '
             f'{-(-guest.memory >> 20)} MiB; move guests away, or delete files there that belong '
             'to no running guest'
         )
     return ''
+
+
+def lacks_room(guest, store):
+    """Tell whether less is free than the guest needs, as far as both are known."""
+    return None not in (store.free, guest.memory) and store.free < guest.memory
 
 
 def not_mounted(host, store):
@@ -269,7 +278,10 @@ def parse_guest(xml):
     except (pyexpat.ExpatError, LookupError, ValueError) as exc:
         # LookupError, ValueError: an encoding that Python doesn't know or that isn't one.
         raise UnreadableXMLError(str(exc)) from None
-    reader.guest.memory = to_bytes(reader.words.get('domain/memory'), reader.memory_unit)
+    # Without the cells' it is the whole; with them that has the memory of devices (NVDIMM) in it.
+    sizes = reader.cells_memory or [(reader.words.get('domain/memory'), reader.memory_unit)]
+    parts = [to_bytes(number, unit) for number, unit in sizes]
+    reader.guest.memory = None if None in parts else sum(parts)
     reader.guest.uuid = reader.words.get('domain/uuid', '').strip().lower()
     return reader.guest
 
@@ -287,6 +299,7 @@ class _Reader:
         self.guest = Guest()
         self.words = {}
         self.memory_unit = None
+        self.cells_memory = []
         self.stack = []
         self.reading = None
 
@@ -319,6 +332,7 @@ class _Reader:
         elif path == 'domain/cpu/numa/cell':
             number = attributes.get('id', str(len(guest.cells)))
             guest.cells.append((number, attributes.get('memAccess')))
+            self.cells_memory.append((attributes.get('memory'), attributes.get('unit')))
 
     def end(self, _):
         self.stack.pop()
@@ -383,9 +397,7 @@ def _look(path, expected):
         os.stat(path)
     except FileNotFoundError:
         return {}
-    mount_point = os.path.realpath(path)
-    while not os.path.ismount(mount_point):
-        mount_point = os.path.dirname(mount_point)
+    mount_point = mount_point_of(os.path.realpath(path))
     same = expected and os.path.realpath(expected) == mount_point
     room = os.statvfs(path)
     return {
@@ -395,6 +407,36 @@ def _look(path, expected):
         # A tmpfs without a limit has no blocks.
         'free': room.f_bavail * room.f_frsize if room.f_blocks else None,
     }
+
+
+def mount_point_of(path):
+    """Return where the filesystem of a path without links is mounted.
+
+    As the agent finds it: the longest mount point that begins the path, and of equal ones the
+    last; what is bound onto itself is none.
+    """
+    stack = []
+    with open(MOUNTINFO, encoding='utf-8', errors='surrogateescape') as lines:
+        for line in lines:
+            _, _, device, root, point = [unescaped(field) for field in line.split(' ')[:5]]
+            if path == point or path.startswith(point.rstrip('/') + '/'):
+                stack.append((point, device, root))
+    stack.sort(key=lambda mount: len(mount[0]))
+    while len(stack) > 1 and _is_bound_onto_itself(stack[-1], stack[-2]):
+        stack.pop()
+    return stack[-1][0] if stack else '/'
+
+
+def _is_bound_onto_itself(mount, below):
+    there = os.path.relpath(mount[0], below[0])
+    return mount[1:] == (below[1], os.path.normpath(os.path.join(below[2], there)))
+
+
+def unescaped(field):
+    """Return a field of mountinfo, in which the kernel writes four characters in octal."""
+    for octal, one in (('040', ' '), ('011', '\t'), ('012', '\n'), ('134', '\\')):
+        field = field.replace('\\' + octal, one)
+    return field
 
 
 # What libvirt restores: "restore" comes first, then "prepare", as for every guest
@@ -500,6 +542,12 @@ def judge(operation, host, xml, state_path):
     store, restoring = None, False
     if needs_store(operation, guest, host):
         store = look_at_store(host.store_path, host.store_mount_point)
+        for _ in range(ROOM_TRIES):
+            # A guest that restarts: XFS frees its old file a moment after that is gone.
+            if not lacks_room(guest, store):
+                break
+            time.sleep(ROOM_SECONDS)
+            store = look_at_store(host.store_path, host.store_mount_point)
     if guest.nova and operation == 'prepare':
         restoring = take_restore_note(guest, state_path)
     verdict, words = decide(operation, guest, host, store, restoring)

@@ -29,7 +29,7 @@ def not_executable(lab):
 def no_program(lab):
     """The .py is gone."""
     lab.program.unlink()
-    return 2
+    return 127
 
 
 def syntax_error(lab):

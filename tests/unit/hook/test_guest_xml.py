@@ -19,7 +19,7 @@ def test_it_reads_what_counts(program):
     assert guest.uuid == lab.UUID
     assert (guest.source, guest.access, guest.hugepages) == ('file', 'shared', True)
     assert guest.cells == [('0', 'private'), ('1', None)]
-    assert guest.memory == 65536 * 1024
+    assert guest.memory == 2 * 1024
 
 
 def test_it_reads_nothing_where_there_is_nothing(program):
@@ -215,3 +215,12 @@ def test_unreadable_xml_is_foreign_only_where_it_is_whole_and_not_novas(program,
     foreign = program.is_foreign(xml)
     assert not (foreign and program.NOVA.encode() in xml)
     assert not (foreign and not xml.replace(b'\0', b'').rstrip().endswith(b'</domain>'))
+
+
+def test_with_cells_their_memory_counts_and_no_devices(program):
+    """Libvirt's <memory> has the size of NVDIMMs in it, which are elsewhere."""
+    cells = '<cell id="0" memory="64" unit="MiB"/><cell id="1" memory="1024"/>'
+    xml = lab.domain(memory='<memory unit="GiB">512</memory>', cells=cells)
+    assert program.parse_guest(xml.encode()).memory == 65 << 20
+    broken = lab.domain(cells='<cell id="0" memory="64" unit="MiB"/><cell id="1"/>')
+    assert program.parse_guest(broken.encode()).memory is None

@@ -12,6 +12,7 @@ import types
 
 import pytest
 
+from fbm_placement.host import mounts
 from tests.unit.hook import lab as labs
 from tests.unit.hook.lab import NAME, UUID, WHO, domain, store_state
 
@@ -283,8 +284,8 @@ def test_a_dead_store_is_waited_for_no_longer_than_said(lab, store):
     lab.edit(lab.program, 'os.kill(child, signal.SIGKILL)', 'child')
     lab.edit(
         lab.program,
-        '    mount_point = os.path.realpath(path)\n',
-        '    import time; time.sleep(4)\n    mount_point = os.path.realpath(path)\n',
+        '    room = os.statvfs(path)\n',
+        '    time.sleep(4)\n    room = os.statvfs(path)\n',
     )
     lab.write_state(store=store_state(store))
     begun = time.monotonic()
@@ -397,3 +398,35 @@ def test_the_state_is_written_as_both_files_read_it():
     lines = json.dumps(labs.state(), indent=1).splitlines()
     assert ' "version": 1,' in lines
     assert ' "hook_mode": "enforce",' in lines
+
+
+MOUNTS = """\
+27 1 254:0 / / rw - ext4 /dev/vda rw
+28 27 254:0 /home /home ro - ext4 /dev/vda rw
+29 27 254:0 /data/fbm /srv/fbm rw - ext4 /dev/vda rw
+30 27 0:30 / /srv/with\\040space rw - tmpfs tmpfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    'path', ['/srv/fbm', '/srv/fbm/x', '/srv/fbm2', '/home/x', '/srv/with space/x', '/']
+)
+def test_the_hook_and_the_agent_find_the_same_mount(program, tmp_path, monkeypatch, path):
+    """A bind mount of a directory of the root disk is one; what is bound onto itself is none."""
+    mountinfo = tmp_path / 'mountinfo'
+    mountinfo.write_text(MOUNTS)
+    monkeypatch.setattr(program, 'MOUNTINFO', str(mountinfo))
+    seen = mounts.mount_of(path, mounts.read_mounts(str(mountinfo)))
+    assert program.mount_point_of(path) == seen.mount_point
+    expected = {'/srv/fbm': '/srv/fbm', '/srv/fbm/x': '/srv/fbm', '/srv/with space/x': None}
+    assert seen.mount_point == (expected.get(path, '/') or '/srv/with space')
+
+
+def test_room_that_comes_in_a_moment_is_waited_for(program, monkeypatch):
+    """A guest that restarts frees its own room first; XFS takes a moment for that."""
+    looks = [program.Store('/s', prepared=True, free=free) for free in (0, 0, 1 << 40)]
+    monkeypatch.setattr(program, 'look_at_store', lambda path, expected: looks.pop(0))
+    monkeypatch.setattr(program, 'ROOM_SECONDS', 0)
+    host = program.Host('cmp1', 'enforce', 'enabled', [], store_state('/s', '/s'))
+    _, verdict, words = program.judge('prepare', host, domain().encode(), '/nowhere/host.json')
+    assert (verdict, words, looks) == (program.PASS, '', [])

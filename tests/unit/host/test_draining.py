@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fbm_placement.host.draining import remaining_guests, tell
+from fbm_placement.host.draining import common_state, remaining_guests, tell
 from fbm_placement.host.guests import Backing, Guest
 
 GUEST = Guest(7, 'instance-00000001', 'b1', is_nova=True, memory_mib=512, backing=Backing.DRAM)
@@ -35,6 +35,21 @@ def test_each_kind_of_guest_fits_one_state_at_most(backing, fits):
     assert remaining_guests(False, one) == (() if fits == 'disabled' else one)
 
 
+@pytest.mark.parametrize(
+    ('backings', 'state'),
+    [
+        ((Backing.FILE, Backing.FILE), True),
+        ((Backing.DRAM, Backing.HUGE_PAGES), False),
+        ((Backing.FILE, Backing.DRAM), None),
+        ((Backing.PRIVATE_FILE,), None),
+        ((), None),
+    ],
+)
+def test_what_all_guests_are(backings, state):
+    others = guests(Backing.FILE, Backing.DRAM, is_nova=False)
+    assert common_state(guests(*backings) + others) is state
+
+
 def test_others_guests_do_not_count():
     assert remaining_guests(True, guests(Backing.DRAM, is_nova=False)) == ()
     assert remaining_guests(False, guests(Backing.FILE, is_nova=False)) == ()
@@ -59,3 +74,13 @@ def test_of_many_some_are_named():
     told = tell(True, guests(*[Backing.DRAM] * 8))
     assert 'instance-4 (b4) DRAM and 3 more;' in told
     assert 'instance-5' not in told
+
+
+def test_a_guest_that_fits_no_kind_of_host_can_only_be_started_anew():
+    """Its memory is in a file, but private: libvirt moves it to no host without files."""
+    told = tell(True, guests(Backing.PRIVATE_FILE))
+    assert told.endswith(
+        'file, private; stop and start them, which makes them what this host is now'
+    )
+    assert 'migrate' not in told
+    assert 'migrate them live' in tell(True, guests(Backing.PRIVATE_FILE, Backing.DRAM))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One look after the other: guests in a /proc of the test's own, a store as the test says."""
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from fbm_placement.host import health, look, mounts
 from fbm_placement.host.look import Host
 from fbm_placement.host.mounts import Mount
+from fbm_placement.host.probe import Probe
 from fbm_placement.host.store import Directory, Store
 from fbm_placement.settings import AgentOptions, Settings
 
@@ -16,6 +19,7 @@ ON = Settings(capacity_mib=1000, reserved_mib=100, virt_type='kvm', ram_allocati
 OFF = replace(ON, capacity_mib=0)
 OPTIONS = AgentOptions(resource_provider=None, interval=60)
 RECORDED = Path(__file__).parent / 'command_lines'
+HUGE_UUID = 'd53de14c-1f58-47f3-9c80-b2fa2b2b1db2'
 DRAM_UUID = '9ab4427a-ae99-4aa5-af53-9c86e36cb79a'
 
 
@@ -35,10 +39,14 @@ class World:
             free_bytes=900 * health.MIB,
         )
         self.asked = []
+        self.going = []
+        """What is seen of the store in its next looks."""
         self.host = Host(proc=str(self.proc), qemu_conf=str(self.qemu_conf))
 
-    def see_store(self, path, ram_files, probe):
+    def see_store(self, path, ram_files, probe, others_files):
         self.asked.append((path, *ram_files))
+        if self.going:
+            self.store = self.going.pop(0)
         return replace(self.store, path=path)
 
     def run(self, pid, recorded):
@@ -59,6 +67,7 @@ class World:
 def world(tmp_path, monkeypatch):
     made = World(tmp_path)
     monkeypatch.setattr(look, 'see_store', made.see_store)
+    monkeypatch.setattr(look, 'GOING_SECONDS', 0.0)
     return made
 
 
@@ -97,13 +106,17 @@ def test_turned_on_with_dram_guests_it_drains_until_the_last_has_gone(world):
     assert view.facts.draining
     assert '2 running guests are not file-backed' in view.facts.unhealthy[0]
     assert DRAM_UUID in view.may_restart
+    assert view.facts.guests_enabled is None
+    world.end(9)
+    assert world.look().facts.guests_enabled is False
     world.end(8)
     assert '1 running guest is' in world.look().facts.unhealthy[0]
     world.end(7)
     # A guest that restarts has no process for a moment.
     view = world.look()
     assert view.facts.draining
-    assert view.may_restart == (DRAM_UUID,)
+    # Nor is it gone from those that may start again: the others' end is no end of its own.
+    assert set(view.may_restart) == {DRAM_UUID, HUGE_UUID}
     assert view.facts.unhealthy[0].startswith('seen well 1 of 2 times')
     view = world.look()
     assert (view.facts.draining, view.facts.unhealthy, view.may_restart) == (False, (), ())
@@ -170,16 +183,63 @@ def test_its_end_takes_some_looks(world):
     assert seen == [True, True, False, False]
 
 
-def test_where_guests_cannot_be_seen_the_published_state_stays(world, monkeypatch):
-    """A /proc with hidepid shows a user its own processes only."""
+def test_a_guest_that_is_just_going_makes_no_store_too_small(world):
+    """Its file goes a moment after its process."""
+    good, small = world.store, replace(world.store, free_bytes=0)
+    world.going = [small, good]
+    assert world.look().facts.unhealthy == ()
+    world.going = [small, small]
+    assert 'cannot hold what is promised' in world.look().facts.unhealthy[0]
+    # Once it is known, it isn't waited for any more.
+    world.asked.clear()
+    world.look()
+    assert len(world.asked) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='only root can give a process to another user')
+def test_whose_process_a_guest_is_counts(world):
+    """Anybody can run a program under QEMU's name; qemu.conf says whom QEMU runs as."""
+    world.run(7, 'dram')
+    os.chown(world.proc / '7', 4242, -1)
+    world.qemu_conf.write_text('user = "+64055"\n')
+    assert not world.look().facts.draining
+    os.chown(world.proc / '7', 64055, -1)
+    assert world.look().facts.draining
+
+
+@pytest.fixture
+def hidden(monkeypatch):
+    """Mount /proc so that a user sees its own processes only."""
     hiding = Mount('/proc', 'proc', 'proc', options=frozenset({'rw', 'hidepid=invisible'}))
     monkeypatch.setattr(mounts, 'read_mounts', lambda: (hiding,))
-    monkeypatch.setattr(look.processes.os, 'geteuid', lambda: 162)
+    monkeypatch.setattr(look.processes, '_can_read', lambda path: False)
+
+
+def test_where_guests_cannot_be_seen_the_published_state_stays(world, hidden, monkeypatch):
     view = world.look()
     assert view.facts.draining
+    assert not view.facts.guests_seen
     assert 'mounted with hidepid=invisible' in view.facts.unhealthy[0]
-    monkeypatch.setattr(look.processes.os, 'geteuid', lambda: 0)
+    assert view.store is not None
+    # With gid= of a group of the agent's, or as root, they are seen.
+    monkeypatch.setattr(look.processes, '_can_read', lambda path: True)
     assert world.look().facts.unhealthy == ()
+
+
+def test_where_guests_cannot_be_seen_a_disabled_host_is_not_closed(world, hidden):
+    view = world.look(OFF)
+    assert view.facts.unhealthy == ()
+    assert not view.facts.guests_seen
+    assert 'hidepid' in view.doubt
+
+
+def test_a_guest_that_hangs_does_not_hang_the_look(world, monkeypatch):
+    """Its command line is read from its memory, whose lock it may hold for ever."""
+    monkeypatch.setattr(look.processes, 'running_guests', lambda *_: time.sleep(60))
+    world.host._guest_probe = Probe(seconds=0.2)
+    view = world.look()
+    assert 'reading their command lines gave no answer' in view.facts.unhealthy[0]
+    assert view.facts.draining
 
 
 def test_the_machines_own_processes_can_be_read():

@@ -34,9 +34,22 @@ def test_the_mount_that_is_seen_is_the_longest_and_the_last(table):
 
 def test_what_is_known_of_a_mount(table):
     """A sandbox shows it read-only (the 6th field); the filesystem itself (the last) is not."""
-    assert table[2] == Mount(
-        '/srv/fbm', 'xfs', '/dev/nvme0n1', '259:3', frozenset({'rw', 'attr2'})
+    options = frozenset({'rw', 'attr2'})
+    assert table[2] == Mount('/srv/fbm', 'xfs', '/dev/nvme0n1', '259:3', '/', options)
+
+
+def test_a_directory_bound_onto_itself_is_no_mount():
+    """So systemd makes /home read-only for a unit; an operator binds another directory."""
+    table = (
+        Mount('/', 'ext4', '/dev/vda', '254:0', '/@'),
+        Mount('/home', 'ext4', '/dev/vda', '254:0', '/@/home'),
+        Mount('/home/x', 'ext4', '/dev/vda', '254:0', '/@/home/x'),
+        Mount('/srv/fbm', 'ext4', '/dev/vda', '254:0', '/@/data/fbm'),
+        Mount('/srv/other', 'xfs', '/dev/vdb', '254:16', '/@/srv/other'),
     )
+    assert mount_of('/home/x/fbm', table).mount_point == '/'
+    assert mount_of('/srv/fbm', table).mount_point == '/srv/fbm'
+    assert mount_of('/srv/other', table).mount_point == '/srv/other'
 
 
 def test_a_line_that_is_not_as_documented_is_left_out(table):

@@ -64,6 +64,16 @@ def test_what_running_guests_hold(directory, tmp_path):
     assert 1_000_000 <= seen.ram_bytes < 1_100_000
 
 
+def test_what_others_guests_hold_is_not_promised_to_anybody(directory, monkeypatch):
+    """But it may be read by nobody either."""
+    monkeypatch.setattr(store_module, '_others_can_enter', lambda path: True)
+    ram = directory / 'pc.ram'
+    ram.write_bytes(b'x' * 1_000_000)
+    ram.chmod(0o644)
+    seen = see_store(str(directory), [], Probe(), [str(ram)])
+    assert (seen.ram_bytes, seen.exposed) == (0, (str(ram),))
+
+
 def test_files_of_another_filesystem_do_not_count(directory):
     assert see(directory, '/proc/version').ram_bytes == 0
 

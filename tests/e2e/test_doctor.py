@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fbm-status upgrade check` on a real host."""
+
+import json
+
+from tests.e2e.cloud import HOOK, ComputeHost
+from tests.e2e.lab.domain import FILE_BACKED, Domain
+from tests.e2e.lab.store import Tmpfs
+
+SUCCESS, FAILURE = 0, 2
+
+
+def examine(compute):
+    """Ask the doctor; return the exit status and each check's result and details."""
+    done = compute.status('upgrade', 'check', '--json')
+    assert done.stdout, done.stderr
+    told = json.loads(done.stdout)
+    checks = {check['check']: check for check in told['checks']}
+    return done.returncode, checks
+
+
+def test_from_installed_to_broken(boot, make_host, placement):
+    """All is well where all is installed; what breaks then is a failure that says what to do."""
+    host = make_host('patient', store=Tmpfs(128))
+    own = ComputeHost(host, placement.url, capacity=64)
+    with own.agent():
+        status, checks = examine(own)
+        assert status == FAILURE
+        assert checks['libvirt hook']['result'] == FAILURE
+        done = own.status('hook', 'install')
+        assert done.returncode == 0
+        assert 'systemctl reload libvirtd' in done.stdout
+        host.stop_libvirtd()
+        host.start_libvirtd()
+        boot(host, Domain(backing=FILE_BACKED))
+
+        status, checks = examine(own)
+        assert {name: one['result'] for name, one in checks.items()} == dict.fromkeys(
+            checks, SUCCESS
+        )
+        assert status == SUCCESS
+
+        host.unmount()
+        host.path(f'{HOOK}.py').unlink()
+        status, checks = examine(own)
+        assert status == FAILURE
+        broken = {name: one for name, one in checks.items() if one['result'] == FAILURE}
+        assert set(broken) == {'Store', 'libvirt hook'}
+        assert 'fbm-status hook install' in broken['libvirt hook']['details']

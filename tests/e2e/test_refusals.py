@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the hook refuses, and in which words whoever started or moved the guest learns why."""
+
+import json
+import re
+
+import pytest
+
+from tests.e2e.cloud import STATE_FILE, passes_until, well
+from tests.e2e.lab.domain import FILE_BACKED, Domain, MemoryBacking
+from tests.e2e.lab.host import MEMORY_BACKING_DIR
+from tests.e2e.lab.store import Tmpfs, hung
+
+REDEFINE = 'or hard reboot the instance, which redefines it'
+PRIVATE = (
+    'file-backed but private, so what it writes would be in DRAM; '
+    f"define it with <access mode='shared'/> and no memAccess, {REDEFINE}"
+)
+NOT_FILE_BACKED = (
+    'its memory is not file-backed, and file-backed memory is enabled on this host; '
+    f'choose a host where it is disabled, {REDEFINE}'
+)
+FILE_BACKED_HERE = (
+    'its memory is file-backed, and file-backed memory is disabled on this host; '
+    f'choose a host where it is enabled, {REDEFINE}'
+)
+HUGE_PAGES = (
+    'it asks for huge pages, which libvirt would use instead of the store; take '
+    'hw:mem_page_size off its flavor and image, or choose a host where file-backed '
+    'memory is disabled'
+)
+
+# What doesn't fit an enabled host: the guest, a host where it can run, the hook's words.
+MISFITS = {
+    'dram': ({}, 'disabled', NOT_FILE_BACKED),
+    'memfd': (
+        {'backing': MemoryBacking(source='memfd', access='shared')},
+        'disabled',
+        NOT_FILE_BACKED,
+    ),
+    'private': (
+        {'backing': MemoryBacking(source='file', access='private')},
+        'enabled',
+        f'its memory is {PRIVATE}',
+    ),
+    'private by default': (
+        {'backing': MemoryBacking(source='file')},
+        'enabled',
+        f'its memory is {PRIVATE}',
+    ),
+    'private cell': (
+        {'memory': 64, 'cells': (32, 32), 'cell_access': 'private', 'backing': FILE_BACKED},
+        'enabled',
+        f'its NUMA cell 0 is {PRIVATE}',
+    ),
+}
+
+STORE = f'the store {MEMORY_BACKING_DIR}'
+
+
+def assert_refuses_to_start(attempt, compute, domain, words):
+    """The start fails with the hook's words, and leaves nothing behind."""
+    done = attempt(compute.host, domain)
+    assert done.returncode
+    line = compute.refusal(domain.name, domain.uuid, words)
+    assert re.search(
+        r'error: Hook script execution failed: internal error: Child process \(.*'
+        rf'/etc/libvirt/hooks/qemu\.d/50-file-backed-memory {domain.name} prepare begin -\) '
+        rf'unexpected exit status 1: {re.escape(line)}\s*$',
+        done.stderr,
+    ), done.stderr
+    assert domain.name not in compute.host.virsh('list', '--all', '--name').stdout.split()
+
+
+def assert_refuses_to_arrive(guest, compute, words):
+    """Each way of moving fails with the hook's words, and leaves the guest as it was."""
+    mapped = [(mapping.permissions, mapping.size) for mapping in guest.mappings()]
+    for p2p in (True, False):
+        counted = guest.counter()
+        done = guest.migrate(compute.host, p2p=p2p)
+        assert done.returncode
+        line = compute.refusal(guest.name, guest.domain.uuid, words, 'migrate')
+        assert 'error: Hook script execution failed: internal error: Child process' in done.stderr
+        assert done.stderr.rstrip().endswith(f'unexpected exit status 1: {line}'), done.stderr
+        assert guest.running
+        assert guest.counter() >= counted
+        assert guest.counts()
+        assert guest.has_pattern()
+        assert [(mapping.permissions, mapping.size) for mapping in guest.mappings()] == mapped
+        assert not guest.on(compute.host).running
+        assert not guest.on(compute.host).ram_files()
+
+
+# -- what isn't as the host is ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('misfit', MISFITS)
+def test_enabled_refuses_a_start(attempt, fbm, misfit):
+    """A guest that would not be file-backed, or privately, does not start."""
+    options, _, words = MISFITS[misfit]
+    assert_refuses_to_start(attempt, fbm, Domain(**options), words)
+
+
+@pytest.mark.parametrize('misfit', ['dram', 'private', 'private cell'])
+def test_enabled_refuses_an_arrival(boot, request, fbm, misfit):
+    """Nor does it come from elsewhere, and goes on there."""
+    options, source, words = MISFITS[misfit]
+    guest = boot(request.getfixturevalue(source), Domain(**options))
+    assert_refuses_to_arrive(guest, fbm, words)
+
+
+def test_enabled_refuses_huge_pages(attempt, fbm):
+    """Left alone, libvirt would take both, and then take the huge pages."""
+    backing = MemoryBacking(source='file', access='shared', huge_pages=2048)
+    assert_refuses_to_start(attempt, fbm, Domain(backing=backing), HUGE_PAGES)
+
+
+def test_enabled_takes_what_fits(boot, fbm, enabled):
+    """Also a guest with cells, and one that virsh moves."""
+    boot(fbm.host, Domain(memory=64, cells=(32, 32), backing=FILE_BACKED))
+    guest = boot(enabled, Domain(backing=FILE_BACKED))
+    counted = guest.counter()
+    done = guest.migrate(fbm.host, p2p=False, backing=FILE_BACKED)
+    assert not done.returncode, done.stderr
+    assert guest.on(fbm.host).counter() >= counted
+    assert guest.on(fbm.host).has_pattern()
+
+
+def test_disabled_refuses_what_is_file_backed(attempt, boot, dram, enabled):
+    """It would lie in the root disk."""
+    assert_refuses_to_start(attempt, dram, Domain(backing=FILE_BACKED), FILE_BACKED_HERE)
+    guest = boot(enabled, Domain(backing=FILE_BACKED))
+    assert_refuses_to_arrive(guest, dram, FILE_BACKED_HERE)
+
+
+def test_others_guests_pass(boot, fbm, dram, disabled, enabled):
+    """What Nova has not made is nobody's concern, wherever it comes from."""
+    boot(fbm.host, Domain(nova=False))
+    boot(dram.host, Domain(nova=False, backing=FILE_BACKED))
+    for source, target, backing in (
+        (disabled, fbm.host, {}),
+        (enabled, dram.host, {'backing': FILE_BACKED}),
+    ):
+        guest = boot(source, Domain(nova=False, **backing))
+        done = guest.migrate(target)
+        assert not done.returncode, done.stderr
+        assert guest.on(target).has_pattern()
+
+
+# -- a store that can't take the guest --------------------------------------------------------
+
+
+def test_lost_and_mounted_late(attempt, boot, make_compute, enabled):
+    """Without its store, and with one that libvirtd doesn't know, a host takes nothing."""
+    own = make_compute('storeless', capacity=64, store=Tmpfs(96))
+    guest = boot(enabled, Domain(backing=FILE_BACKED))
+    with own.agent():
+        own.host.unmount()
+        below = sorted(own.host.store_path.rglob('*'))
+        # The agent has not looked since: the hook sees it by itself.
+        words = (
+            f'{STORE} is not mounted: it is on /var/lib/nova, expected on '
+            f'{MEMORY_BACKING_DIR}; mount it, then restart libvirtd'
+        )
+        assert_refuses_to_start(attempt, own, Domain(backing=FILE_BACKED), words)
+        assert_refuses_to_arrive(guest, own, words)
+        assert sorted(own.host.store_path.rglob('*')) == below
+
+        own.host.mount(Tmpfs(96))
+        words = (
+            f'{STORE} has no directory libvirt/qemu, so it was mounted after libvirtd had '
+            'started; restart libvirtd'
+        )
+        assert_refuses_to_start(attempt, own, Domain(backing=FILE_BACKED), words)
+        assert_refuses_to_arrive(guest, own, words)
+        # A try that libvirt itself refuses would leave a directory that no restart mends.
+        assert not list(own.host.store_path.iterdir())
+
+        own.host.stop_libvirtd()
+        own.host.start_libvirtd()
+        boot(own.host, Domain(backing=FILE_BACKED))
+        done = guest.migrate(own.host)
+        assert not done.returncode, done.stderr
+
+
+def test_full(attempt, boot, make_compute, enabled):
+    """A guest that finds no room is told how much there is."""
+    own = make_compute('full', capacity=64, store=Tmpfs(64))
+    boot(own.host, Domain(backing=FILE_BACKED))
+    with own.agent():
+        own.host.run('fallocate', '--length', '8MiB', f'{MEMORY_BACKING_DIR}/filler')
+        words = (
+            f'{STORE} has 24 MiB free, the guest needs 32 MiB; move guests away, or delete files '
+            'there that belong to no running guest'
+        )
+        assert_refuses_to_start(attempt, own, Domain(backing=FILE_BACKED), words)
+        guest = boot(enabled, Domain(backing=FILE_BACKED))
+        assert_refuses_to_arrive(guest, own, words)
+        # What is just enough is enough.
+        boot(own.host, Domain(memory=24, backing=FILE_BACKED))
+
+
+def test_hung(boot, make_compute):
+    """A store that doesn't answer is told in time, also while libvirt itself is caught in it."""
+    own = make_compute('stuck', capacity=64, store=Tmpfs(96))
+    neighbour = boot(own.host, Domain(backing=FILE_BACKED))
+    words = f'{STORE} does not answer (looked for 3 s); look at the disk or server below it'
+    started = Domain(backing=FILE_BACKED)
+    own.host.path('/run/started.xml').write_text(started.xml())
+    starting = own.host.process(
+        ['virsh', '-c', 'qemu:///system', 'create', '/run/started.xml'],
+        own.host.directory / 'create.log',
+    )
+    line = own.refusal(started.name, started.uuid, words)
+    with own.agent():
+        with hung(own.host.namespaces, MEMORY_BACKING_DIR, own.host.directory):
+            starting.start()
+            own.host.libvirtd.wait_for_output(line, timeout=6)
+            # libvirt then looks for the guest's file, to remove it, and hangs there.
+            assert neighbour.process.exists()
+        assert starting.wait() == 1
+        assert starting.output.rstrip().endswith(line)
+    assert neighbour.counts()
+
+
+# -- who decides ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def shared_spare(make_shared_compute):
+    """A host to configure otherwise."""
+    with make_shared_compute('spare', store=Tmpfs(128)) as compute:
+        yield compute
+
+
+@pytest.fixture
+def spare(shared_spare, _names):
+    """The same, enabled, without an agent or what one has left."""
+    shared_spare.configure('libvirt', file_backed_memory=64)
+    shared_spare.configure('file_backed_memory', hook_mode='enforce')
+    shared_spare.host.path(STATE_FILE).unlink(missing_ok=True)
+    return shared_spare
+
+
+def test_warn(boot, spare, disabled):
+    """With hook_mode = warn all pass."""
+    spare.configure('file_backed_memory', hook_mode='warn')
+    with spare.agent():
+        boot(spare.host, Domain())
+        moved = boot(disabled, Domain())
+        done = moved.migrate(spare.host)
+        assert not done.returncode, done.stderr
+        assert moved.on(spare.host).has_pattern()
+
+
+def test_warnings_are_told(boot, spare):
+    """The log of libvirt has the words, at the level that libvirtd has by default."""
+    spare.configure('file_backed_memory', hook_mode='warn')
+    with spare.agent():
+        guest = boot(spare.host, Domain())
+    log = spare.host.libvirtd.output
+    assert f'guest {guest.name} ({guest.domain.uuid}) starts here all the same' in log
+
+
+def test_off(attempt, spare):
+    """With hook_mode = off all pass."""
+    spare.configure('file_backed_memory', hook_mode='off')
+    with spare.agent():
+        done = attempt(spare.host, Domain())
+        assert not done.returncode, done.stderr
+
+
+def test_the_mode_follows_the_file(boot, attempt, spare):
+    """A changed hook_mode holds from the agent's next look on, without a restart of anything."""
+    with spare.agent() as agent:
+        assert attempt(spare.host, Domain()).returncode
+        spare.configure('file_backed_memory', hook_mode='warn')
+        agent.pass_now()
+        guest = boot(spare.host, Domain())
+        spare.configure('file_backed_memory', hook_mode='enforce')
+        agent.pass_now()
+        assert attempt(spare.host, Domain()).returncode
+        guest.destroy()
+        passes_until(agent, well)
+
+
+def test_draining(boot, attempt, spare):
+    """While a host drains, its old guests may restart; others of the old kind may not start."""
+    spare.configure('libvirt', file_backed_memory=0)
+    with spare.agent():
+        old = boot(spare.host, Domain())
+    spare.configure('libvirt', file_backed_memory=64)
+    with spare.agent() as agent:
+        assert_refuses_to_start(attempt, spare, Domain(), NOT_FILE_BACKED)
+        old.destroy()
+        # A look in between, at which it is not there.
+        agent.pass_now()
+        restarted = boot(spare.host, old.domain)
+        agent.pass_now()
+        assert_refuses_to_start(attempt, spare, Domain(), NOT_FILE_BACKED)
+        boot(spare.host, Domain(memory=16, backing=FILE_BACKED))
+        restarted.destroy()
+        passes_until(agent, well)
+        assert_refuses_to_start(attempt, spare, old.domain, NOT_FILE_BACKED)
+
+
+def test_rescue_while_draining(boot, attempt, spare):
+    """A rescue is made as the host is now; the instance's old XML may then come back."""
+    spare.configure('libvirt', file_backed_memory=0)
+    with spare.agent():
+        old = boot(spare.host, Domain())
+    spare.configure('libvirt', file_backed_memory=64)
+    with spare.agent() as agent:
+        old.destroy()
+        rescue = Domain(old.name, memory=48, backing=FILE_BACKED, uuid=old.domain.uuid)
+        rescued = boot(spare.host, rescue)
+        agent.pass_now()
+        rescued.destroy()
+        assert boot(spare.host, old.domain).has_pattern()
+        old.destroy()
+        boot(spare.host, rescue)
+        passes_until(agent, well)
+        rescued.destroy()
+        # By then the host has no guest of the old kind any more.
+        assert_refuses_to_start(attempt, spare, old.domain, NOT_FILE_BACKED)
+
+
+def test_draining_the_other_way(boot, attempt, spare):
+    """The same on a host that was turned off."""
+    with spare.agent():
+        old = boot(spare.host, Domain(backing=FILE_BACKED))
+    spare.configure('libvirt', file_backed_memory=0)
+    with spare.agent() as agent:
+        refused = Domain(backing=FILE_BACKED)
+        assert_refuses_to_start(attempt, spare, refused, FILE_BACKED_HERE)
+        old.destroy()
+        restarted = boot(spare.host, old.domain)
+        restarted.destroy()
+        passes_until(agent, well)
+        assert_refuses_to_start(attempt, spare, old.domain, FILE_BACKED_HERE)
+
+
+def test_restored(boot, spare):
+    """A guest that was saved when it fitted comes back with its memory."""
+    guest = boot(spare.host, Domain())
+    spare.host.virsh('define', '/dev/stdin', stdin=guest.domain.xml())
+    counted = guest.counter()
+    spare.host.virsh('managedsave', guest.name)
+    with spare.agent() as agent:
+        assert agent.told('STATUS')
+        spare.host.virsh('start', guest.name)
+        assert guest.counter() >= counted
+        assert guest.counts()
+        assert guest.has_pattern()
+        # One that the agent saw is one that drains.
+        assert '1 running guest is not file-backed' in agent.pass_now()
+    guest.destroy()
+    spare.host.virsh('undefine', guest.name)
+
+
+def test_a_restore_opens_no_door(boot, attempt, spare):
+    """What was let in as a saved guest is not let in again as a new one."""
+    guest = boot(spare.host, Domain())
+    saved = '/var/lib/libvirt/qemu/save/by-hand'
+    spare.host.virsh('save', guest.name, saved)
+    with spare.agent():
+        spare.host.virsh('restore', saved)
+        assert guest.has_pattern()
+        guest.destroy()
+        assert_refuses_to_start(attempt, spare, guest.domain, NOT_FILE_BACKED)
+
+
+def test_no_opinion(attempt, spare, disabled, boot):
+    """Where the agent doesn't say what the host is, all pass."""
+    with spare.agent():
+        misfit = Domain(memory=16)
+        assert_refuses_to_start(attempt, spare, misfit, NOT_FILE_BACKED)
+    file = spare.host.path(STATE_FILE)
+    text = file.read_text()
+    for useless in (
+        json.dumps(json.loads(text) | {'valid_until_uptime': 1}, indent=1) + '\n',
+        json.dumps(json.loads(text) | {'version': 2}, indent=1) + '\n',
+        text[:-20],
+        None,
+    ):
+        if useless is None:
+            file.unlink()
+        else:
+            file.write_text(useless)
+        done = attempt(spare.host, misfit)
+        assert not done.returncode, (useless, done.stderr)
+        spare.host.virsh('destroy', misfit.name)
+    moved = boot(disabled, Domain())
+    done = moved.migrate(spare.host)
+    assert not done.returncode, done.stderr
+    assert moved.on(spare.host).has_pattern()
