@@ -94,6 +94,21 @@ class Agent:
             lambda placement: self._reconciler_for(placement).run_pass(placement, WITHDRAWN)
         )
 
+    def leave(self) -> None:
+        """End; where nova.conf was changed meanwhile, without an opinion left for the hook.
+
+        nova-compute starts guests by the new one before the next agent has looked.
+        """
+        if self._state_on_disk() != self._settings.enabled:
+            self._announcer.fall_silent()
+
+    def _state_on_disk(self) -> bool | None:
+        try:
+            self._conf.reload_config_files()
+            return settings.read_settings(self._conf).enabled
+        except (cfg.Error, errors.ConfigurationError, OSError, ValueError, SystemExit):
+            return None
+
     def look(self) -> Outcome:
         """Tell what ``run_pass`` would do after the last look at the host; write nothing.
 

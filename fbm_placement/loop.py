@@ -50,6 +50,7 @@ class Loop:
             if self._signals.take_reload():
                 self._reload()
         self._notifier.stopping()
+        self._agent.leave()
         LOG.info('Asked to end; Placement stays as it is')
 
     def _pass(self) -> float:

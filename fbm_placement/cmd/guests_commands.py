@@ -11,6 +11,7 @@ from dataclasses import replace
 from oslo_config import cfg
 
 from fbm_placement import errors
+from fbm_placement.host.probe import Probe
 from fbm_placement.inspection import files_in_use, removal, rendering, report
 from fbm_placement.inspection.orphans import YOUNG_SECONDS
 from fbm_placement.inspection.report import Orphan, Places, Report
@@ -90,8 +91,9 @@ def _remove_agreed(seen: Report, places: Places, *, agreed: bool) -> Report:
     if old and not agreed and not _agrees(old):
         return seen
     guests = [one.guest for one in seen.guests]
+    probe, this = Probe(report.PROBE_SECONDS), os.getpid()
     checks = removal.Checks(
-        in_use=lambda: files_in_use.files_in_use(places.proc, but_of=os.getpid()),
+        in_use=lambda: files_in_use.ask_files_in_use(probe, places.proc, but_of=this),
         domains=lambda: report.running_domains(guests, places),
         now=time.time,
     )

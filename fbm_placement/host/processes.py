@@ -3,10 +3,13 @@
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
 
+from fbm_placement import errors
 from fbm_placement.host.guests import Guest, guest_of
 from fbm_placement.host.mounts import Mount
+from fbm_placement.host.probe import Probe
 
 PROC = '/proc'
 
@@ -22,6 +25,22 @@ def running_guests(proc: str = PROC, owners: frozenset[int] | None = None) -> tu
         if owners is None or _owner(proc, pid) in owners
     )
     return tuple(guest for guest in found if guest is not None)
+
+
+def ask(probe: Probe, look: Callable[[], Any]) -> Any:
+    """Look at processes in a child: the kernel reads a command line from the process's memory.
+
+    A guest with a dead store may hold that for ever.
+
+    :raises HostError: one does
+    """
+    try:
+        return probe.ask(look)
+    except errors.NoAnswerError as exc:
+        raise errors.HostError(
+            f'the running guests cannot be seen: reading their command lines gave {exc}; a guest '
+            'hangs in its store: look at the device (dmesg)'
+        ) from exc
 
 
 def _owner(proc: str, pid: int) -> int | None:

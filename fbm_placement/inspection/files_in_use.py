@@ -4,8 +4,10 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from fbm_placement.host import libvirt
+from fbm_placement.host.probe import Probe
 from fbm_placement.inspection import mappings
 
 INITIAL_PID_NAMESPACE = 'pid:[4026531836]'
@@ -47,6 +49,22 @@ def files_in_use(proc: str, *, but_of: int | None = None) -> FilesInUse:
         except _ENDED:
             continue
     return FilesInUse(frozenset(opened), frozenset(numbers))
+
+
+def ask_files_in_use(probe: Probe, proc: str, *, but_of: int) -> FilesInUse:
+    """Look at every process, but no longer than ``probe`` waits: one may hang in its store.
+
+    :raises NoAnswerError: one does
+    :raises OSError: one may not be looked at
+    """
+
+    def look() -> dict[str, list[Any]]:
+        seen = files_in_use(proc, but_of=but_of)
+        return {'opened': list(seen.opened), 'numbers': list(seen.numbers)}
+
+    told = probe.ask(look)
+    opened = frozenset((device, inode) for device, inode in told['opened'])
+    return FilesInUse(opened, frozenset(told['numbers']))
 
 
 def _add_opened(directory: str, opened: set[tuple[int, int]], numbers: set[int]) -> None:

@@ -59,6 +59,8 @@ def remove(orphan: RamFile, checks: Checks) -> int:
             freed = _remove_file(orphan, directory, checks)
             if old_directory and not checks.domains().use(orphan.directory):
                 _remove_directory(orphan.directory, above)
+    except errors.NoAnswerError as exc:
+        raise LeftError(f'whether a process uses it cannot be known: {exc}') from exc
     except FileNotFoundError as exc:
         raise LeftError('it is gone: somebody else removed it') from exc
     except OSError as exc:

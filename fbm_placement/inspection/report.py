@@ -129,9 +129,13 @@ class Report:
 
 
 def look(conf: cfg.ConfigOpts, places: Places | None = None) -> Report:
-    """Look at everything; what can't be seen is told in the report."""
+    """Look at everything; what can't be seen is told in the report.
+
+    :raises HostError: a process hangs, so that not even the guests can be told
+    """
     places = places or Places()
-    lines = list(processes.command_lines(places.proc))
+    probe = Probe(PROBE_SECONDS)
+    lines = processes.ask(probe, lambda: list(processes.command_lines(places.proc)))
     found = (guest_of(pid, argv) for pid, argv in lines)
     guests = sorted((guest for guest in found if guest is not None), key=lambda one: one.name)
     state = host_state(conf)

@@ -94,3 +94,20 @@ def test_withdrawing_takes_the_hooks_opinion_away(host):
     assert state(host).configured == 'enabled'
     assert host.run('--withdraw').status == 0
     assert not (host.directory / 'run' / 'host.json').exists()
+
+
+@pytest.mark.parametrize('changed', [False, True])
+def test_the_hooks_opinion_outlives_a_restart_but_no_change(host, changed):
+    """nova-compute makes guests of the new kind before the next agent has looked."""
+    with host.ready_daemon() as agent:
+        if changed:
+            host.configure('libvirt', file_backed_memory=0)
+        assert agent.child.stop() == 0
+    assert (host.directory / 'run' / 'host.json').exists() is not changed
+
+
+def test_the_hooks_opinion_outlives_a_crash(host):
+    with host.ready_daemon() as agent:
+        host.configure('libvirt', file_backed_memory=0)
+        agent.child.kill()
+    assert state(host).configured == 'enabled'

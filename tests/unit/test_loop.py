@@ -61,6 +61,9 @@ class World:
     def reload(self):
         self.reloads.append(self.now)
 
+    def leave(self):
+        self.left = True
+
     # Signals
 
     @property

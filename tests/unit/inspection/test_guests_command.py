@@ -251,14 +251,31 @@ def test_guests_are_listed_even_if_their_files_do_not_answer(
 ):
     host.guest(1, 'dram')
 
+    asked = []
+
     def ask(self, look):
-        raise errors.NoAnswerError('no answer in 15 s')
+        asked.append(look)
+        # The first look is at the command lines.
+        if len(asked) > 1:
+            raise errors.NoAnswerError('no answer in 15 s')
+        return look()
 
     monkeypatch.setattr(probe.Probe, 'ask', ask)
     assert command() == 1
     out, err = capsys.readouterr()
     assert 'instance-00000001' in out
     assert 'its mappings cannot be seen: no answer in 15 s' in err
+
+
+def test_a_process_that_hangs_is_told(command, enabled, monkeypatch):
+    """Its command line is in its memory."""
+
+    def ask(self, look):
+        raise errors.NoAnswerError('no answer in 15 s')
+
+    monkeypatch.setattr(probe.Probe, 'ask', ask)
+    with pytest.raises(errors.HostError, match='cannot be seen: reading their command lines'):
+        command()
 
 
 def test_orphans_are_unknown_where_guests_cannot_be_seen(command, host, enabled, capsys):
