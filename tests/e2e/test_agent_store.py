@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Health: what is wrong with the store is a trait in Placement, for as long as it is."""
 
-import sys
 import time
-from contextlib import contextmanager
 
 import pytest
 
@@ -18,28 +16,6 @@ CLOSED = {names.TRAIT_UNHEALTHY}
 ON_DISK = {names.TRAIT_DISK}
 
 GOOD_LOOKS = 3
-
-# A process under QEMU's name that maps a file of the store, and when it is told to, writes to it
-# in one thread and changes its memory's map in another: on a frozen filesystem the first waits for
-# ever, the second for the first, and whoever reads the command line for the second.
-_WRITER = """
-import ctypes, mmap, sys, threading
-file = open(sys.argv[1], 'wb+')
-file.truncate(1 << 20)
-memory = mmap.mmap(file.fileno(), 1 << 20)
-address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-print('mapped', flush=True)
-sys.stdin.readline()
-libc = ctypes.CDLL(None)
-threading.Thread(target=libc.memset, args=(ctypes.c_void_p(address), 1, 1 << 20)).start()
-libc.usleep(500000)
-libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(4096), mmap.PROT_READ)
-"""
-_AS_QEMU = """
-import os, sys
-os.environ['PYTHONHOME'] = sys.base_prefix
-os.execv(sys.executable, ['/usr/bin/qemu-system-x86_64', '-c', *sys.argv[1:]])
-"""
 
 
 def assert_clears(agent, own):
@@ -132,36 +108,3 @@ def test_hung(boot, make_compute):
             status, seconds = agent.terminate()
             assert status == 0
             assert seconds < 8
-
-
-@contextmanager
-def frozen(host):
-    """Let nobody write to the host's store."""
-    host.run('fsfreeze', '--freeze', MEMORY_BACKING_DIR)
-    try:
-        yield
-    finally:
-        host.run('fsfreeze', '--unfreeze', MEMORY_BACKING_DIR)
-
-
-def test_a_guest_that_hangs(make_compute):
-    """Not even its command line can be read then; the agent tells so in time. Played: QEMU."""
-    own = make_compute(capacity=64, store=Disk(160, 'ext4'))
-    uuid = '6e1b6ba0-7f1c-4a0e-9d5f-3b8f0d7e7a11'
-    guest = ['-name', 'guest=instance-00000001', '-uuid', uuid]
-    argv = [sys.executable, '-c', _AS_QEMU, _WRITER, f'{MEMORY_BACKING_DIR}/file', *guest]
-    writer = own.host.process(
-        ['sh', '-c', 'mkfifo /run/go; exec "$@" </run/go', 'sh', *argv], own.host.directory / 'w'
-    )
-    with own.agent() as agent, writer:
-        with own.host.path('/run/go').open('w') as go:
-            writer.wait_for_output('mapped')
-            with frozen(own.host):
-                go.write('go\n')
-                go.flush()
-                time.sleep(1)
-                began = time.monotonic()
-                assert 'reading their command lines gave no answer' in agent.pass_now()
-                assert time.monotonic() - began < 12
-                assert own.own_traits() >= CLOSED
-        passes_until(agent, well)
