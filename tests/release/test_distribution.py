@@ -105,6 +105,16 @@ def test_the_filter_is_in_it_under_its_name(installed, tmp_path):
     assert str(installed) in told
 
 
+def test_it_can_be_uninstalled(tmp_path, released):
+    """And nothing of it stays, the units included."""
+    venv.create(tmp_path / 'venv', with_pip=True)
+    pip = [str(tmp_path / 'venv/bin/python'), '-m', 'pip']
+    run(*pip, 'install', '--quiet', '--no-deps', str(released[1]), cwd=tmp_path)
+    run(*pip, 'uninstall', '--quiet', '--yes', 'fbm-placement', cwd=tmp_path)
+    left = [path for path in (tmp_path / 'venv').rglob('*fbm*') if path.is_file()]
+    assert left == []
+
+
 def test_nothing_else_is_in_the_wheel(released):
     with zipfile.ZipFile(released[1]) as wheel:
         tops = {name.split('/')[0] for name in wheel.namelist()}

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command of the documentation, run as it is written.
+
+Real: everything but systemctl, because no systemd runs in a host of the lab; what the units
+themselves say is checked by systemd-analyze (tests/unit/test_unit_file.py), and ``pip`` by
+tests/release.
+"""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.lab.domain import FILE_BACKED, Domain
+from tests.services.openstack import OpenStackCommand
+from tests.services.process import REPOSITORY, program
+
+DOCUMENTS = [
+    'README.rst',
+    'CONTRIBUTING.rst',
+    'devstack/README.rst',
+    *(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / 'doc/source').rglob('*.rst')),
+]
+BLOCK = re.compile(
+    r'^(?P<margin> *)\.\. code-block:: console\n\n(?P<body>(?:(?P=margin) {3}.*\n|\n)+)',
+    re.MULTILINE,
+)
+NVME = '/dev/nvme0n1'
+
+SYSTEMCTL = """#!/bin/sh
+# Stands in for systemd: it mounts what fstab says, and writes the rest down.
+[ "$*" != 'start srv-fbm.mount' ] || exec mount /srv/fbm
+echo "$*" >>"$0.log"
+"""
+
+# Others run these.
+ELSEWHERE = {
+    r'make \w+|\.venv/bin/tox run -e .*|\.tox/demo/bin/fbm-agent --help': '.ci/run',
+    r'pip (un)?install fbm-placement': 'tests/release',
+    r'systemctl [^&]*(&& systemctl [^&]*)?': 'SYSTEMCTL here, and systemd-analyze on the units',
+    r'sudo /opt/stack/.*': 'tests/devstack',
+}
+
+
+def commands(document):
+    """Return the commands in a document, each in one line, without comments."""
+    text = (REPOSITORY / document).read_text().replace('\\\n', ' ')
+    found = []
+    for block in BLOCK.finditer(text):
+        lines = (line.strip() for line in block['body'].splitlines())
+        found += [re.sub(r' {2,}#.*', '', line[2:]) for line in lines if line[:2] in ('$ ', '# ')]
+    return [' '.join(command.split(' ')) for command in found]
+
+
+BOOK = 'doc/source/admin/store.rst'
+OTHERS = [name for name in DOCUMENTS if commands(name) and name != BOOK]
+
+
+@pytest.fixture
+def host(make_compute, tmp_path):
+    """A plain compute host with an empty disk, and an /etc/fstab and a /srv of its own."""
+    own = make_compute('book', memory_backing_dir=None)
+    run = own.host.run
+    for name, there in (('fstab', '/etc/fstab'), ('system', '/etc/systemd/system')):
+        private = tmp_path / name
+        private.mkdir() if name == 'system' else private.write_text('')
+        run('mount', '--bind', str(private), there)
+    run('mount', '-t', 'tmpfs', 'srv', '/srv')
+    stub = tmp_path / 'systemctl'
+    stub.write_text(SYSTEMCTL)
+    stub.chmod(0o755)
+    own.bin = f'{tmp_path}:{Path(program("fbm-agent")).parent}:/usr/sbin:/usr/bin:/sbin:/bin'
+    return own
+
+
+@pytest.fixture
+def disk(tmp_path, host):
+    """A disk; XFS needs 300 MiB."""
+    image = tmp_path / 'disk'
+    with image.open('wb') as file:
+        file.truncate(400 << 20)
+    device = host.host.run('losetup', '--find', '--show', str(image)).stdout.strip()
+    yield device
+    host.host.run('umount', '--lazy', '/srv/fbm', check=False)
+    host.host.run('losetup', '--detach', device)
+
+
+def type_in(own, command, good=(0,)):
+    """Run a command on the host as an operator types it there."""
+    done = own.host.run('env', f'PATH={own.bin}', 'sh', '-c', command, check=False)
+    assert done.returncode in good, f'{command}: {done.returncode}\n{done.stdout}{done.stderr}'
+    return done
+
+
+def test_a_store_is_prepared_by_the_book(host, disk, boot):
+    """The disk, the mount, the modes, libvirt, nova.conf: and then a guest lives in it."""
+    for command in commands(BOOK):
+        good = (0, 1, 2) if 'upgrade check' in command else (0,)
+        type_in(host, command.replace(NVME, disk), good)
+        if 'restart libvirtd' in command:
+            host.host.stop_libvirtd()
+            host.host.start_libvirtd()
+    host.configure('libvirt', file_backed_memory=300)
+    with host.agent():
+        done = type_in(host, 'fbm-status upgrade check --json', good=(0, 1, 2))
+        results = {one['check']: one for one in json.loads(done.stdout)['checks']}
+        assert results['Store']['result'] == 0, results['Store']
+        assert 'UNHEALTHY' not in type_in(host, 'fbm-agent --once').stdout
+        guest = boot(host.host, Domain(backing=FILE_BACKED))
+        assert '/srv/fbm/libvirt/qemu' in ' '.join(guest.command_line())
+        guest.destroy()
+
+
+@pytest.mark.parametrize('document', OTHERS)
+def test_every_command_is_run(document, host):
+    """One that nobody runs is wrong sooner or later; one that is new must be run somewhere."""
+    openstack = OpenStackCommand.with_token(host.compute.url)
+    for command in commands(document):
+        if any(re.fullmatch(pattern, command) for pattern in ELSEWHERE):
+            continue
+        if command.startswith('openstack '):
+            words = command.replace('<uuid>', host.compute.uuid)
+            assert openstack.text(*shlex.split(words)[1:])
+        elif command.startswith('install '):
+            source = re.search(r'\S+/(nova-compute.service.d/\S+)', command)
+            shipped = command.replace(source[0], str(REPOSITORY / 'systemd' / source[1]), 1)
+            type_in(host, shipped)
+        else:
+            assert re.match(r'fbm-(agent|status) ', command), f'who runs {command!r}?'
+            # 1: something is not as it should be, which they tell; 2 is a wrong command line,
+            # or in the doctor's case a failure that it found.
+            good = (0, 1, 2) if 'upgrade check' in command else (0, 1)
+            done = type_in(host, command, good)
+            assert 'usage:' not in done.stderr
+
+
+def test_commands_are_found():
+    """A heading that is spelt otherwise must not make this file test nothing."""
+    found = {document: len(commands(document)) for document in DOCUMENTS}
+    assert found['README.rst'] >= 7
+    assert found['doc/source/admin/store.rst'] >= 10
+    assert found['doc/source/admin/install.rst'] >= 10
