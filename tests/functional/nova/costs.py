@@ -29,7 +29,7 @@ class Cost:
         return len(self.queries), len(self.requests)
 
 
-class _Counter(fixtures.Fixture):
+class Counter(fixtures.Fixture):
     """Notes queries and requests of each call of the functions that it wraps."""
 
     def _setUp(self):
@@ -93,7 +93,7 @@ class CostsTestCase(cloud.CloudTestCase):
     def measured(self):
         """Return (the pre-filter's Cost, that of the whole scheduling) by what was asked for."""
         self.start('disk', 'tmpfs')
-        counter = self.useFixture(_Counter())
+        counter = self.useFixture(Counter())
         ours = counter.costs_of(PreFilter, '__call__')
         whole = counter.costs_of(manager.SchedulerManager, 'select_destinations')
         found = {}

@@ -190,8 +190,8 @@ class FleetTestCase(
 
     # Placement
 
-    def placement_for_the_agent(self):
-        """Return what the agent speaks through, made from a configuration file as it makes it."""
+    def conf_for_the_agent(self):
+        """Return the configuration that the agent reads in a nova.conf of its own."""
         path = self.useFixture(fixtures.TempDir()).join('nova.conf')
         with open(path, 'w', encoding='utf-8') as out:
             out.write(
@@ -199,8 +199,11 @@ class FleetTestCase(
                 f'endpoint = {self.placement.fixture.endpoint}\n'
                 f'token = {self.placement.fixture.token}\n'
             )
-        conf = configuration.load(['--config-file', path], prog='fbm-agent', description='')
-        return Placement(Requester(connection.connect(conf)))
+        return configuration.load(['--config-file', path], prog='fbm-agent', description='')
+
+    def placement_for_the_agent(self):
+        """Return what the agent speaks through, made as it makes it."""
+        return Placement(Requester(connection.connect(self.conf_for_the_agent())))
 
     def agent_pass(self, name, *, on_disk=True, healthy=True):
         """Let the agent's own code reconcile a host's provider: no state is made by hand."""

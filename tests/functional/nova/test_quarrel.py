@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quarrel of a nova-compute that reports DRAM and the agent: how long, how dear, how it ends.
+
+Real: nova-compute's periodic task with its report client, Placement, the agent. Played: the clock,
+so that two hours take seconds; every period is the default of its owner.
+"""
+
+import types
+
+import fixtures
+from oslo_log import log as logging
+
+from fbm_placement import settings
+from fbm_placement.agent import Agent
+from tests.fitting_host import FittingHost
+from tests.functional.nova import costs, fleet
+
+OFFERED_MIB = 65536
+PERIODIC = 60
+"""nova-compute's update_resources_interval, seconds: the default of periodic tasks."""
+REFRESH = 300
+"""[compute]resource_provider_association_refresh, seconds."""
+INTERVAL = 60
+"""[file_backed_memory]interval, seconds."""
+BETWEEN = 20
+"""How long after nova-compute the agent looks, seconds."""
+HOUR = 3600
+
+_REPORTING = (
+    '_get_guest_memory_backing_config',
+    'check_can_live_migrate_destination',
+    'update_provider_tree',
+    'get_available_resource',
+)
+
+
+class QuarrelTestCase(fleet.FleetTestCase):
+    def setUp(self):
+        super().setUp()
+        self.now = 1_000_000.0
+        clock = types.SimpleNamespace(time=lambda: self.now)
+        self.useFixture(fixtures.MockPatch('nova.scheduler.client.report.time', clock))
+        self.log = self.useFixture(fixtures.FakeLogger('fbm_placement', level=logging.WARNING))
+        self.assertEqual(
+            REFRESH, fleet.nova.conf.CONF.compute.resource_provider_association_refresh
+        )
+
+    def an_agent(self):
+        asked = []
+        agent = Agent(
+            self.conf_for_the_agent(),
+            settings.Settings(OFFERED_MIB, 0, 'kvm', 1.0),
+            settings.AgentOptions(self.compute_rp_uuids['host'], INTERVAL),
+            host=FittingHost(),
+            wait=lambda _seconds: None,
+            before_request=lambda: asked.append(self.now),
+            clock=lambda: self.now,
+        )
+        return agent, asked
+
+    def an_hour(self, agent):
+        """Let an hour pass; return for how many seconds of it the inventory was wrong."""
+        wrong, overwrites = 0, 0
+        manager = self.computes['host'].manager
+        for _ in range(HOUR // PERIODIC):
+            manager.update_available_resource(self.context)
+            was_right = self.is_right()
+            overwrites += not was_right
+            self.now += BETWEEN
+            agent.run_pass()
+            wrong += 0 if was_right else BETWEEN
+            self.assertTrue(self.is_right())
+            self.now += PERIODIC - BETWEEN
+        return wrong, overwrites
+
+    def is_right(self):
+        return self.inventory('host')['total'] == OFFERED_MIB
+
+    def mend(self):
+        """Set file_backed_memory in its nova.conf, and restart nova-compute."""
+        self.memory_of['host'] = OFFERED_MIB
+        driver = self.computes['host'].driver
+        for name in _REPORTING:
+            unaware = getattr(driver, name).__wrapped__
+            setattr(driver, name, fleet._on_host(OFFERED_MIB, unaware))
+        # A new process has an empty cache.
+        self.computes['host'].manager.reportclient.clear_provider_cache()
+
+    def test_how_long_and_how_dear_it_is_and_that_it_ends(self):
+        self.context = fleet.nova.context.get_admin_context()
+        self.start_host('host')
+        agent, asked = self.an_agent()
+        counter = self.useFixture(costs.Counter())
+        runs = counter.costs_of(type(self.computes['host'].manager), 'update_available_resource')
+        agent.run_pass()
+        asked.clear()
+
+        wrong, overwrites = self.an_hour(agent)
+        novas = sum(len(cost.requests) for cost in runs)
+        print(
+            f'an hour: {overwrites} overwrites, {wrong} s wrong, {len(asked)} + {novas} requests'
+        )
+        # Where the cache is stale at the first periodic run after 300 s, and again after its own
+        # write; and only until the agent looks again.
+        self.assertIn(overwrites, range(8, 13))
+        self.assertEqual(overwrites * BETWEEN, wrong)
+        self.assertLessEqual(wrong, overwrites * INTERVAL)
+        # Of the agent: one request for each look, four more for each repair.
+        self.assertLessEqual(len(asked), HOUR // INTERVAL + 4 * overwrites)
+        told = [line for line in self.log.output.splitlines() if 'was overwritten' in line]
+        times = [int(line.split('(overwrite ')[1].split()[0]) for line in told[1:]]
+        self.assertEqual([2, 4, 8], times)
+        self.assertIn('Likely by nova-compute', told[0])
+        self.assertIn(f'[libvirt]file_backed_memory = {OFFERED_MIB}', told[0])
+
+        self.mend()
+        asked.clear()
+        runs.clear()
+        wrong, overwrites = self.an_hour(agent)
+        novas = sum(len(cost.requests) for cost in runs)
+        print(f'mended: {overwrites} overwrites, {wrong} s wrong, {len(asked)} + {novas} requests')
+        self.assertEqual((0, 0), (wrong, overwrites))
+        self.assertLessEqual(len(asked), HOUR // INTERVAL + 3 * HOUR // 600)
