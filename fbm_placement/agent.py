@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent of one host: what it knows between two passes, and what it tells of each."""
 
+import contextlib
+import os
 import time
 from collections.abc import Callable
 
@@ -8,7 +10,8 @@ from oslo_config import cfg
 from oslo_log import log
 
 from fbm_placement import connection, errors, names, provider, report, settings
-from fbm_placement.host.announce import Announcer
+from fbm_placement.host import state_file
+from fbm_placement.host.announce import Announcer, running_agent
 from fbm_placement.host.look import Host, View
 from fbm_placement.placement import Placement, Provider
 from fbm_placement.plan import WITHDRAWN, HostFacts, Target, overcommitment, target
@@ -31,6 +34,7 @@ class Agent:
         options: settings.AgentOptions,
         *,
         host: Host | None = None,
+        as_service: bool = False,
         wait: Callable[[float], object] = time.sleep,
         before_request: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -39,6 +43,7 @@ class Agent:
 
         :param conf: the files, for ``reload`` and for what ``[placement]`` says
         :param host: looks at guests and store
+        :param as_service: it goes on looking, so others leave the state file to it
         :param wait: waits between two tries of a pass
         :param before_request: called before each request; may raise StopRequested
         """
@@ -55,7 +60,8 @@ class Agent:
         self._host = host or Host()
         self.facts = HostFacts()
         """What the last look at the host found."""
-        self._announcer = Announcer()
+        self._announcer = Announcer(os.getpid() if as_service else 0)
+        self._recalled = False
         self._quarrel = Quarrel(clock)
         self._told_provider: tuple[Provider, provider.Lookup] | None = None
         self._told_overcommitment: str | None = None
@@ -83,16 +89,31 @@ class Agent:
 
     def look_at_host(self) -> View:
         """Look at the guests and the store; ``look`` and ``status`` go by what was found."""
+        if not self._recalled:
+            self._recalled = True
+            with contextlib.suppress(errors.HostError):
+                self._host.recall(state_file.read(state_file.path(), None))
         view = self._host.look(self._settings, self.options)
         self.facts = view.facts
         return view
 
     def withdraw(self) -> Outcome:
-        """Take the host's traits back, and the hook's opinion. Raises what ``run_pass`` raises."""
-        self._announcer.fall_silent()
-        return self._remembering(
+        """Take the host's traits back, and then the hook's opinion.
+
+        :raises HostError: the service runs, and would set them again
+
+        Raises what ``run_pass`` raises, too.
+        """
+        if (pid := running_agent()) is not None:
+            raise errors.HostError(
+                f'fbm-agent runs here as a service (process {pid}) and would set the traits again '
+                'at its next look: systemctl disable --now fbm-agent, then again'
+            )
+        outcome = self._remembering(
             lambda placement: self._reconciler_for(placement).run_pass(placement, WITHDRAWN)
         )
+        self._announcer.fall_silent()
+        return outcome
 
     def leave(self) -> None:
         """End; where nova.conf was changed meanwhile, without an opinion left for the hook.
@@ -158,7 +179,8 @@ class Agent:
 
     def status(self, outcome: Outcome) -> str:
         """Tell in one line how things are."""
-        return report.status(outcome, self.provider, self.facts)
+        told = report.status(outcome, self.provider, self.facts)
+        return f'{told}; {self._announcer.trouble}' if self._announcer.trouble else told
 
     def _remembering(self, work: Callable[[Placement], Outcome]) -> Outcome:
         """Forget after a failure what it has made doubtful: the next pass finds it anew."""

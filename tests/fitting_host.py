@@ -2,12 +2,16 @@
 """A stand-in for the look at the host, where a test is about Placement alone."""
 
 from fbm_placement.host.look import View
+from fbm_placement.host.state_file import HostState
 from fbm_placement.plan import HostFacts
 from fbm_placement.settings import AgentOptions, Settings
 
 
 class FittingHost:
     """A host with a disk store on which nothing is wrong, whatever machine the test runs on."""
+
+    def recall(self, state: HostState) -> None:
+        """Forget it."""
 
     def look(self, _settings: Settings, _options: AgentOptions) -> View:
         """Find nothing."""

@@ -132,7 +132,12 @@ def _serve(
                 raise errors.StopRequested
 
         agent = Agent(
-            conf, host_settings, options, wait=signals.wait, before_request=before_request
+            conf,
+            host_settings,
+            options,
+            as_service=True,
+            wait=signals.wait,
+            before_request=before_request,
         )
         LOG.info(
             '%s %s: file-backed memory %s; looking every %d s; configured by %s',

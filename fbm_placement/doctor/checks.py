@@ -4,6 +4,7 @@
 Each looks by itself: a Placement that is away hides nothing of what is wrong on the host.
 """
 
+import contextlib
 import functools
 import os
 import time
@@ -15,7 +16,7 @@ from oslo_upgradecheck.upgradecheck import Result, UpgradeCommands
 
 from fbm_placement import connection, errors, plan, provider, report, settings
 from fbm_placement.doctor import rights, rules, versions
-from fbm_placement.hook import inspection
+from fbm_placement.hook import inspection, installation
 from fbm_placement.host import libvirt, processes, state_file
 from fbm_placement.host.guests import Guest
 from fbm_placement.host.look import Host
@@ -25,6 +26,7 @@ from fbm_placement.reconcile import Reconciler
 from fbm_placement.requester import Requester
 from fbm_placement.words import of_oslo_config
 
+HOOK = installation.paths(installation.HOOKS_DIR)[installation.HOOK]
 NOVA_COMPUTE = ('nova-compute',)
 DEFAULT_CONNECTION_URI = 'qemu:///system'
 """What nova-compute takes for virt_type kvm and qemu."""
@@ -68,6 +70,8 @@ class Doctor(UpgradeCommands):
         """Take the files that nova-compute reads; nothing has been looked at yet."""
         self._conf = conf
         self._host = Host()
+        with contextlib.suppress(errors.HostError):
+            self._host.recall(state_file.read(state_file.path(), None))
         self._reasons: tuple[str, ...] = ()
         self._settings, self._options = settings.DISABLED, settings.AgentOptions(None, 60)
         try:
@@ -94,13 +98,9 @@ class Doctor(UpgradeCommands):
 
     def store(self) -> Result:
         """Check the store, on a disabled host the one that it would have."""
+        seen, ailments = self._store
         edited = _newer_than(libvirt.DAEMONS, (libvirt.QEMU_CONF,))
-        if edited is not None:
-            return rules.warning(
-                f'{edited} was changed after libvirtd started, which reads it once: restart '
-                'libvirtd (running guests live on)'
-            )
-        return rules.store(self._settings, *self._store)
+        return rules.store(self._settings, seen, ailments, edited)
 
     def guests(self) -> Result:
         """Check whether the running guests are what the host should be."""
@@ -144,14 +144,17 @@ class Doctor(UpgradeCommands):
     def agent(self) -> Result:
         """Check whether the agent runs."""
         try:
-            state_file.read(state_file.path(), state_file.uptime())
+            state = state_file.read(state_file.path(), state_file.uptime())
         except errors.HostError as exc:
             return rules.agent(str(exc), self._settings)
-        return rules.agent(None, self._settings)
+        runs = any(processes.running(('fbm-agent',)))
+        return rules.agent(None, self._settings, state.unhealthy, runs=runs)
 
     def hook(self) -> Result:
         """Check whether the hook is installed and answers."""
-        return rules.hook([str(finding) for finding in inspection.check()], self._settings)
+        findings = [str(finding) for finding in inspection.check()]
+        older = _newer_than(libvirt.DAEMONS, (HOOK,))
+        return rules.hook(findings, self._settings, unknown_to_libvirtd=older is not None)
 
     @functools.cached_property
     def _versions(self) -> versions.Versions:
@@ -208,7 +211,10 @@ def _newer_than(programs: Collection[str], files: Iterable[str]) -> str | None:
     for pid in processes.running(programs):
         for file in files:
             try:
-                if os.stat(file).st_mtime > processes.started_at(pid):
+                status = os.stat(file)
+                # A file that was copied keeps an old mtime.
+                changed = max(status.st_mtime, status.st_ctime)
+                if changed > processes.started_at(pid):
                     return file
             except OSError:
                 continue

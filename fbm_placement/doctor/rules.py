@@ -73,8 +73,21 @@ def version(name: str, seen: Version | None, needed: Version, discards: Version)
     return success(f'{name} {told(seen)}')
 
 
-def store(settings: Settings, seen: Store | None, ailments: Sequence[str]) -> Result:
-    """Judge the store; before anything is enabled it is only told what would be missing."""
+def store(
+    settings: Settings, seen: Store | None, ailments: Sequence[str], edited: str | None = None
+) -> Result:
+    """Judge the store; before anything is enabled it is only told what would be missing.
+
+    :param edited: libvirt's configuration file, if it is newer than the running libvirtd
+    """
+    if edited is not None:
+        doubt = (
+            f'{edited} was changed after libvirtd started, which reads it once: restart libvirtd '
+            '(running guests live on)'
+        )
+        if not ailments:
+            return warning(doubt)
+        ailments = (*ailments, doubt)
     if ailments:
         text = '; '.join(ailments)
         return failure(text) if settings.enabled else warning(f'before it is turned on: {text}')
@@ -157,16 +170,40 @@ def two_views(goal: Target, seen: Observation, dram_mib: int | None, edited: str
     )
 
 
-def hook(findings: Sequence[str], settings: Settings) -> Result:
-    """Judge libvirt's hook."""
+def hook(
+    findings: Sequence[str], settings: Settings, *, unknown_to_libvirtd: bool = False
+) -> Result:
+    """Judge libvirt's hook.
+
+    :param unknown_to_libvirtd: it is newer than the running libvirtd
+    """
+    if not findings and unknown_to_libvirtd:
+        return warning(
+            'installed and answering, but after libvirtd started: if there was no hook for QEMU '
+            'then, libvirtd does not know this one before systemctl reload libvirtd (once)'
+        )
     if not findings:
         return success('installed and answering')
     text = '; '.join(findings)
     return failure(text) if settings.enabled else warning(f'before it is turned on: {text}')
 
 
-def agent(trouble: str | None, settings: Settings) -> Result:
-    """Judge whether the agent runs, by the age of its state file."""
+def agent(
+    trouble: str | None,
+    settings: Settings,
+    unhealthy: Sequence[str] = (),
+    *,
+    runs: bool = True,
+) -> Result:
+    """Judge whether the agent runs, by the age of its state file, and what it says there."""
+    if trouble is None and unhealthy:
+        told = 'it keeps new instances off this host: ' + '; '.join(unhealthy)
+        return failure(told)
+    if trouble is None and not runs:
+        return warning(
+            'it has looked at this host lately, but no fbm-agent runs now: systemctl status '
+            'fbm-agent'
+        )
     if trouble is None:
         return success('running: it has looked at this host lately')
     return failure(trouble) if settings.enabled else warning(f'before it is turned on: {trouble}')

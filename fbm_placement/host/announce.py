@@ -2,12 +2,17 @@
 """Tells what a look at the host found: operators in the log, libvirt's hook in the state file."""
 
 import datetime
+import errno
+import logging
+import os
 import socket
 
 from oslo_log import log
 
 import fbm_placement
+from fbm_placement import errors
 from fbm_placement.host import state_file
+from fbm_placement.host.health import RECOVERING
 from fbm_placement.host.look import View
 from fbm_placement.host.state_file import HostState, StoreState
 from fbm_placement.host.store import Store
@@ -24,11 +29,16 @@ VALID_MORE_SECONDS = 120
 class Announcer:
     """Remembers what was told, so that the same is not told again at each pass."""
 
-    def __init__(self) -> None:
-        """Nothing has been told yet."""
+    def __init__(self, pid: int = 0) -> None:
+        """Nothing has been told yet.
+
+        :param pid: of this process, if it runs as a service; 0: it makes a single pass
+        """
+        self._pid = pid
         self._reasons: tuple[str, ...] = ()
-        self._trouble: str | None = None
         self._doubt: str | None = None
+        self.trouble: str | None = None
+        """Why the hook could not be told."""
 
     def announce(self, view: View, settings: Settings, options: AgentOptions) -> None:
         """Log what is new, and write the state file; where that fails, log it."""
@@ -36,10 +46,14 @@ class Announcer:
         if view.doubt is not None and view.doubt != self._doubt:
             LOG.warning('%s', view.doubt)
         self._doubt = view.doubt
-        trouble = _write(state_of(view, settings, options))
-        if trouble is not None and trouble != self._trouble:
-            LOG.warning('%s', trouble)
-        self._trouble = trouble
+        if not self._pid and running_agent() is not None:
+            # The service's own looks count, this one is beside it.
+            return
+        before, self.trouble = self.trouble, _write(state_of(view, settings, options, self._pid))
+        if self.trouble is not None and self.trouble != before:
+            LOG.warning('%s', self.trouble)
+        if before is not None and self.trouble is None:
+            LOG.info('%s is written again', state_file.path())
 
     def fall_silent(self) -> None:
         """Take the state file away: the hook has no opinion any more."""
@@ -57,13 +71,27 @@ class Announcer:
         told = {skeleton(reason) for reason in self._reasons}
         for reason in reasons:
             if skeleton(reason) not in told:
-                LOG.error('This host takes no new instance: %s', reason)
+                recovers = reason.startswith(RECOVERING)
+                level = logging.INFO if recovers else logging.ERROR
+                LOG.log(level, 'This host takes no new instance: %s', reason)
         if self._reasons and not reasons:
             LOG.info('This host takes new instances again')
         self._reasons = reasons
 
 
-def state_of(view: View, settings: Settings, options: AgentOptions) -> HostState:
+def running_agent() -> int | None:
+    """Return the process of the agent that runs here as a service; None: there is none."""
+    try:
+        pid = state_file.read(state_file.path(), None).pid
+        with open(f'/proc/{pid}/cmdline', 'rb') as file:
+            words = file.read().split(b'\0')
+    except (errors.HostError, OSError):
+        return None
+    runs = any(word.endswith(b'fbm-agent') for word in words[:3])
+    return pid if runs and pid not in (0, os.getpid()) else None
+
+
+def state_of(view: View, settings: Settings, options: AgentOptions, pid: int = 0) -> HostState:
     """Return what others are told of this look."""
     valid = VALID_INTERVALS * options.interval + VALID_MORE_SECONDS
     return HostState(
@@ -76,6 +104,9 @@ def state_of(view: View, settings: Settings, options: AgentOptions) -> HostState
         may_restart=view.may_restart,
         unhealthy=view.facts.unhealthy,
         store=None if view.store is None else _store_state(view.store),
+        pid=pid,
+        store_recovery=view.store_recovery,
+        drain_recovery=view.drain_recovery,
     )
 
 
@@ -93,8 +124,15 @@ def _write(state: HostState) -> str | None:
     try:
         state_file.write(state, where)
     except OSError as exc:
+        mend = _MEND.get(exc.errno or 0, 'run the agent as its unit does, or as root')
         return (
-            f"{where}: {exc.strerror}; without it libvirt's hook has no opinion: run the agent as "
-            'its unit does, or as root'
+            f"{where} is not written: {exc.strerror}; without it libvirt's hook has no opinion "
+            f'before long: {mend.format(os.path.dirname(where))}'
         )
     return None
+
+
+_MEND = {
+    errno.ENOSPC: 'make room on its filesystem (df {0})',
+    errno.EROFS: 'its filesystem is read-only (findmnt -T {0})',
+}

@@ -7,6 +7,7 @@ Each rule says what was seen, why that is no store, and what mends it.
 from collections.abc import Sequence
 
 from fbm_placement.host import libvirt
+from fbm_placement.host.state_file import Recovery
 from fbm_placement.host.store import Store
 
 GOOD_LOOKS = 3
@@ -54,6 +55,10 @@ def lacking_mib(store: Store, promised_mib: int) -> int:
     return promised_mib - store.ram_bytes // MIB - store.free_bytes // MIB
 
 
+RECOVERING = 'seen well'
+"""How a reason begins that is over but for the looks that it takes."""
+
+
 class Convalescence:
     """Lets a reason count until some looks in a row haven't found it: no flapping."""
 
@@ -62,6 +67,16 @@ class Convalescence:
         self._needed = good_looks
         self._good = 0
         self._last: tuple[str, ...] = ()
+
+    @property
+    def recovery(self) -> Recovery | None:
+        """How far it is, for the next process; None: all is well."""
+        return Recovery(self._last[0], self._good) if self._last else None
+
+    def recall(self, recovery: Recovery | None) -> None:
+        """Go on where another process was."""
+        if recovery is not None:
+            self._last, self._good = (recovery.reason,), recovery.good_looks
 
     def after(self, reasons: tuple[str, ...]) -> tuple[str, ...]:
         """Return the reasons that count after a look that found these."""
@@ -74,9 +89,8 @@ class Convalescence:
         if self._good >= self._needed:
             self._last = ()
             return ()
-        return (
-            f'seen well {self._good} of {self._needed} times in a row; before: {self._last[0]}',
-        )
+        seen = f'{RECOVERING} {self._good} of {self._needed} times in a row that it takes'
+        return (f'{seen}; nothing is to do (it was: {self._last[0]})',)
 
 
 def _unseen(store: Store) -> str | None:
@@ -116,7 +130,7 @@ def _not_mounted(store: Store) -> str | None:
         return (
             f'the store is not mounted: {store.path} is on the root filesystem, which guests '
             "would fill; mount the store's device or tmpfs there, then restart libvirtd "
-            '(a bind mount, if it must be the root disk)'
+            f'(if it must be the root disk: mount --bind /another/directory {store.path})'
         )
     return None
 
@@ -140,7 +154,8 @@ def _unfit(store: Store) -> str | None:
 
 
 def _read_only(store: Store) -> str | None:
-    if store.mount is None or 'ro' not in store.mount.options:
+    # ext4 calls it emergency_ro since Linux 6.16.
+    if store.mount is None or not store.mount.options & {'ro', 'emergency_ro'}:
         return None
     return (
         f'the filesystem of the store {store.path} is read-only, as after an error of its device: '
@@ -153,8 +168,9 @@ def _late(store: Store) -> str | None:
         return None
     return (
         f'{libvirt.ram_directory(store.path)} is missing, which libvirtd makes when it starts: '
-        'the store was mounted after that, or libvirtd has another memory_backing_dir, and guests '
-        'would fail with "Permission denied"; restart libvirtd (running guests live on)'
+        'the store was mounted after that, or is not mounted, or libvirtd has another '
+        'memory_backing_dir, and guests would fail; look whether it is mounted (findmnt -T '
+        f'{store.path}), then restart libvirtd (running guests live on)'
     )
 
 
@@ -201,7 +217,8 @@ def _too_small(store: Store, promised_mib: int) -> str | None:
     return (
         f'the store {store.path} cannot hold what is promised: {promised_mib} MiB, of which '
         f'running guests hold {held_mib}, and {free_mib} MiB are free: {lacking} MiB too little; '
-        'remove what else is there (fbm-status guests shows files of guests that are gone), '
+        'remove what else is there (fbm-status guests shows files of guests that are gone, '
+        f'du -x {store.path} all others), '
         f'enlarge it, or set [libvirt]file_backed_memory to {fits} or less'
     )
 

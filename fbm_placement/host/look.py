@@ -9,6 +9,7 @@ from fbm_placement import errors
 from fbm_placement.host import draining, health, libvirt, mounts, processes
 from fbm_placement.host.guests import Guest
 from fbm_placement.host.probe import Probe
+from fbm_placement.host.state_file import HostState, Recovery
 from fbm_placement.host.store import Store, see_store
 from fbm_placement.plan import HostFacts
 from fbm_placement.settings import AgentOptions, Settings
@@ -31,6 +32,8 @@ class View:
     """UUIDs of the guests of the other kind that run here or did so since the host drains."""
     doubt: str | None = None
     """What can't be seen, where that closes no host."""
+    store_recovery: Recovery | None = None
+    drain_recovery: Recovery | None = None
 
 
 class Host:
@@ -47,6 +50,14 @@ class Host:
         self._may_restart: dict[str, None] = {}
         self._mounted: tuple[str, str] | None = None
         self._lacks_room = False
+
+    def recall(self, state: HostState) -> None:
+        """Go on where the process was that wrote this: a restart heals nothing."""
+        if state.store is not None and state.store.mount_point is not None:
+            self._mounted = (state.store.path, state.store.mount_point)
+        self._store_health.recall(state.store_recovery)
+        self._drained.recall(state.drain_recovery)
+        self._may_restart.update(dict.fromkeys(state.may_restart))
 
     def look(self, settings: Settings, options: AgentOptions) -> View:
         """Look at guests and store; what can't be seen is a reason, not an error."""
@@ -89,7 +100,13 @@ class Host:
                 store_is_disk=store.is_disk if store else True,
                 unhealthy=(*facts.unhealthy, *self._store_health.after(ailments)),
             )
-        return View(facts, store, tuple(self._may_restart))
+        return View(
+            facts,
+            store,
+            tuple(self._may_restart),
+            store_recovery=self._store_health.recovery,
+            drain_recovery=self._drained.recovery,
+        )
 
     def guests(self) -> tuple[Guest, ...]:
         """Return every guest that runs here.

@@ -30,6 +30,14 @@ class StoreState:
 
 
 @dataclass(frozen=True)
+class Recovery:
+    """What was wrong, and in how many looks since it wasn't."""
+
+    reason: str
+    good_looks: int
+
+
+@dataclass(frozen=True)
 class HostState:
     """One look at the host, as told to others."""
 
@@ -47,6 +55,10 @@ class HostState:
     """UUIDs of the guests of the other kind that run here while the host drains."""
     unhealthy: tuple[str, ...] = ()
     store: StoreState | None = None
+    pid: int = 0
+    """Of the agent that runs as a service; 0: it was a single pass."""
+    store_recovery: Recovery | None = None
+    drain_recovery: Recovery | None = None
 
 
 def path() -> str:
@@ -91,9 +103,10 @@ def render(state: HostState) -> str:
     return json.dumps({'version': VERSION, **asdict(state)}, indent=1) + '\n'
 
 
-def read(where: str, now_uptime: float) -> HostState:
+def read(where: str, now_uptime: float | None) -> HostState:
     """Return what the agent wrote.
 
+    :param now_uptime: None: however old it is
     :raises HostError: there is none, it can't be read, it is stale, or of another version
     """
     try:
@@ -104,7 +117,7 @@ def read(where: str, now_uptime: float) -> HostState:
     except (OSError, ValueError) as exc:
         raise errors.HostError(f'{where}: {exc}; restart fbm-agent, which writes it') from exc
     state = _parse(loaded, where)
-    if now_uptime > state.valid_until_uptime:
+    if now_uptime is not None and now_uptime > state.valid_until_uptime:
         raise errors.HostError(
             f'{where} is stale, the last look was at {state.looked_at}: is fbm-agent running?'
         )
@@ -112,14 +125,25 @@ def read(where: str, now_uptime: float) -> HostState:
 
 
 def _parse(loaded: Any, where: str) -> HostState:
-    if not isinstance(loaded, dict) or loaded.pop('version', None) != VERSION:
+    version = loaded.pop('version', None) if isinstance(loaded, dict) else None
+    if version != VERSION:
         raise errors.HostError(
-            f'{where} is of another version than {VERSION}: restart fbm-agent, and install the '
-            'hook again (fbm-status hook install)'
+            f'{where} is of version {version!r}, this is for {VERSION}: restart fbm-agent, and '
+            'install the hook again (fbm-status hook install)'
         )
     try:
-        store = loaded.pop('store')
-        loaded |= {key: tuple(loaded[key]) for key in ('may_restart', 'unhealthy')}
-        return HostState(store=StoreState(**store) if store else None, **loaded)
-    except (KeyError, TypeError) as exc:
-        raise errors.HostError(f'{where}: {exc}; restart fbm-agent, which writes it') from exc
+        for name, kind in _PARTS.items():
+            loaded[name] = None if loaded[name] is None else kind(**loaded[name])
+        loaded |= {name: tuple(loaded[name]) for name in ('may_restart', 'unhealthy')}
+        state = HostState(**loaded)
+    except (LookupError, TypeError) as exc:
+        raise errors.HostError(_NOT_OURS.format(where=where)) from exc
+    numbers = (state.valid_until_uptime, state.pid)
+    texts = (state.configured, state.looked_at, *state.may_restart, *state.unhealthy)
+    if not (all(type(n) is int for n in numbers) and all(isinstance(t, str) for t in texts)):
+        raise errors.HostError(_NOT_OURS.format(where=where))
+    return state
+
+
+_PARTS = {'store': StoreState, 'store_recovery': Recovery, 'drain_recovery': Recovery}
+_NOT_OURS = '{where} is not what fbm-agent writes: restart fbm-agent, which writes it anew'

@@ -111,3 +111,39 @@ def test_the_hooks_opinion_outlives_a_crash(host):
         host.configure('libvirt', file_backed_memory=0)
         agent.child.kill()
     assert state(host).configured == 'enabled'
+
+
+def test_beside_the_service_a_single_pass_leaves_the_hooks_opinion_alone(host):
+    """The service has seen more: where the store was, and for how long it is well."""
+    with host.ready_daemon() as agent:
+        before = (host.directory / 'run' / 'host.json').read_bytes()
+        assert state(host).pid == agent.child.pid
+        assert host.once().status == 0
+        assert (host.directory / 'run' / 'host.json').read_bytes() == before
+    assert host.once().status == 0
+    assert state(host).pid == 0
+
+
+def test_withdrawing_beside_the_service_is_refused(host, compute):
+    """It would set the traits again at its next look."""
+    with host.ready_daemon():
+        ended = host.run('--withdraw')
+        assert ended.status == 1
+        assert 'systemctl disable --now fbm-agent' in ended.line
+        assert own_traits(compute) == ENABLED_TRAITS
+        assert state(host).configured == 'enabled'
+
+
+def test_where_placement_is_away_the_hooks_opinion_stays(host):
+    """The traits still stand, so the gate does too."""
+    assert host.once().status == 0
+    host.speak_to('http://127.0.0.1:1')
+    assert host.run('--withdraw').status == 1
+    assert state(host).configured == 'enabled'
+
+
+def test_a_store_that_is_not_there_is_told_beside_a_placement_that_is_away(host, store):
+    host.speak_to('http://127.0.0.1:1')
+    with host.daemon() as agent:
+        agent.wait_for('STATUS', 'does not exist')
+        assert 'failed: ' in agent.told('STATUS')[-1][1]

@@ -47,13 +47,17 @@ def test_a_host_that_is_well(host, compute):
     compute.report()
     make_enabled(compute)
     before = compute.everything()
-    host.once()
-    found, _ = checks(host)
+    with host.ready_daemon():
+        found, _ = checks(host)
     assert {name: found[name][0] for name in OF_PLACEMENT} == dict.fromkeys(OF_PLACEMENT, 0)
     assert found['Configuration'] == (0, f'enabled: {CAPACITY} MiB are promised to instances')
     assert found['Store'][0] == 0
     assert found['fbm-agent'][0] == 0
     assert compute.everything() == before
+    # It left its last look behind, but does not look any more.
+    result, details = checks(host)[0]['fbm-agent']
+    assert result == 1
+    assert 'no fbm-agent runs now' in details
 
 
 def test_may_it_be_turned_on_here(host, compute):

@@ -38,6 +38,7 @@ class World:
         self.waits = []
         self.reloads = []
         self.options = settings.AgentOptions(resource_provider=None, interval=60)
+        self.facts = HostFacts()
         self.provider = Provider('u', 'compute1', is_root=True)
         self._reload = False
 

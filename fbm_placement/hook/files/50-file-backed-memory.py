@@ -502,15 +502,19 @@ def say(verdict, operation, host_name, who, words):
     line = f'fbm hook on {host_name}: guest {who} {happens[verdict]}: {words}\n'
     if verdict != REFUSE:
         line = 'warning: ' + line
-        log(line)
     try:
         os.write(2, line.encode('ascii', 'replace'))
     except OSError:
         pass
+    log(line)
 
 
 def log(line):
-    """Write to the system's log: of a hook that lets a guest through libvirt drops the words."""
+    """Write to the system's log.
+
+    libvirt drops the words of a hook that lets a guest through, and where the store hangs so does
+    libvirt's clean-up after a refusal.
+    """
     import syslog  # noqa: PLC0415 - mostly there is nothing to say, and it costs time
 
     syslog.openlog('fbm-hook', 0, syslog.LOG_DAEMON)

@@ -141,3 +141,32 @@ def test_will_nova_compute_and_the_agent_quarrel():
     off = plan.target(DISABLED, HostFacts())
     assert rules.two_views(off, agreed, 500, None).code is Code.SUCCESS
     assert names.TRAIT_ENABLED in GOAL.own_traits
+
+
+def test_what_the_agent_says_of_its_host_is_told():
+    """A host that it closes is no success, and a file that outlived its agent isn't either."""
+    assert rules.agent(None, ON).code is Code.SUCCESS
+    code, text = judged(rules.agent(None, ON, ('not mounted', 'full')))
+    assert (code, text) == (
+        'FAILURE',
+        'it keeps new instances off this host: not mounted; full',
+    )
+    code, text = judged(rules.agent(None, ON, runs=False))
+    assert code == 'WARNING'
+    assert 'no fbm-agent runs now' in text
+
+
+def test_an_edited_qemu_conf_hides_nothing():
+    code, text = judged(rules.store(ON, DISK, (), '/etc/libvirt/qemu.conf'))
+    assert code == 'WARNING'
+    assert 'restart libvirtd' in text
+    code, text = judged(rules.store(ON, DISK, ('full',), '/etc/libvirt/qemu.conf'))
+    assert code == 'FAILURE'
+    assert text.startswith('full; /etc/libvirt/qemu.conf was changed')
+
+
+def test_a_hook_that_libvirtd_may_not_know_is_told():
+    assert rules.hook((), ON).code is Code.SUCCESS
+    code, text = judged(rules.hook((), ON, unknown_to_libvirtd=True))
+    assert code == 'WARNING'
+    assert 'systemctl reload libvirtd' in text

@@ -7,6 +7,7 @@ import pytest
 
 from fbm_placement.host.health import MIB, Convalescence, ailments
 from fbm_placement.host.mounts import Mount
+from fbm_placement.host.state_file import Recovery
 from fbm_placement.host.store import Directory, Store
 
 XFS = Mount('/srv/fbm', 'xfs', '/dev/nvme0n1', '259:3', frozenset({'rw'}))
@@ -77,6 +78,7 @@ def test_exactly_what_is_promised_is_enough():
         ({'mount': mounted(filesystem='ramfs')}, 'is a ramfs filesystem (kernel)'),
         ({'size_bytes': 0}, 'has no size of its own'),
         ({'mount': mounted(options=frozenset({'ro'}))}, 'is read-only'),
+        ({'mount': mounted(options=frozenset({'rw', 'emergency_ro'}))}, 'is read-only'),
         ({'directories': DIRECTORIES[:2]}, 'the store was mounted after that'),
         (
             {'directories': (Directory('/srv/fbm', 0o777, 0), *DIRECTORIES[1:])},
@@ -138,9 +140,26 @@ def test_an_ailment_counts_at_once_and_its_end_after_some_looks():
     health = Convalescence(good_looks=3)
     assert health.after(()) == ()
     assert health.after(('full',)) == ('full',)
-    assert health.after(()) == ('seen well 1 of 3 times in a row; before: full',)
+    (reason,) = health.after(())
+    assert reason.startswith('seen well 1 of 3 times in a row')
+    assert reason.endswith('nothing is to do (it was: full)')
     assert health.after(('full again',)) == ('full again',)
     assert health.after(())[0].startswith('seen well 1 of 3')
     assert health.after(())[0].startswith('seen well 2 of 3')
     assert health.after(()) == ()
     assert health.after(()) == ()
+
+
+def test_another_process_goes_on_where_the_last_one_was():
+    """A restart of the agent heals no store, and a single pass at a time heals it in the end."""
+    assert Convalescence().recovery is None
+    first = Convalescence(good_looks=2)
+    first.after(('full',))
+    assert first.recovery == Recovery('full', 0)
+    second = Convalescence(good_looks=2)
+    second.recall(first.recovery)
+    assert second.after(())[0].startswith('seen well 1 of 2')
+    third = Convalescence(good_looks=2)
+    third.recall(second.recovery)
+    assert third.after(()) == ()
+    assert third.recovery is None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fbm_placement.host import health, look, mounts
+from fbm_placement.host.announce import state_of
 from fbm_placement.host.look import Host
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
@@ -173,6 +174,21 @@ def test_a_store_that_was_unmounted_is_missed(world):
     for _ in range(2):
         (reason,) = world.look().facts.unhealthy
         assert '/srv/fbm is on /srv, expected on /srv/fbm' in reason
+
+
+def test_a_restart_of_the_agent_heals_nothing(world):
+    """What the last agent knew is in the state file: the mount, and what was wrong."""
+    world.look()
+    world.store = replace(world.store, mount=Mount('/srv', 'xfs', '/dev/sda1'))
+    state = state_of(world.look(), ON, OPTIONS)
+    again = Host(proc=str(world.proc), qemu_conf=str(world.qemu_conf))
+    again.recall(state)
+    view = again.look(ON, OPTIONS)
+    assert 'expected on /srv/fbm' in view.facts.unhealthy[0]
+    world.store = replace(world.store, mount=Mount('/srv/fbm', 'xfs', '/dev/nvme0n1'))
+    once_more = Host(proc=str(world.proc), qemu_conf=str(world.qemu_conf))
+    once_more.recall(state_of(view, ON, OPTIONS))
+    assert once_more.look(ON, OPTIONS).facts.unhealthy[0].startswith('seen well 1 of 3')
 
 
 def test_its_end_takes_some_looks(world):

@@ -10,7 +10,7 @@ import pytest
 
 from fbm_placement import errors
 from fbm_placement.host import state_file
-from fbm_placement.host.state_file import HostState, StoreState
+from fbm_placement.host.state_file import HostState, Recovery, StoreState
 
 STATE = HostState(
     written_by='fbm-agent 1.0',
@@ -22,7 +22,12 @@ STATE = HostState(
     may_restart=('b1',),
     unhealthy=('a "reason"',),
     store=StoreState('/srv/fbm', '/srv/fbm', 'xfs'),
+    pid=7,
+    store_recovery=Recovery('full', 2),
 )
+
+
+WRITTEN = json.loads(state_file.render(STATE))
 
 
 @pytest.fixture
@@ -71,9 +76,12 @@ def test_a_stale_one_is_not_believed(path):
 @pytest.mark.parametrize(
     ('content', 'words'),
     [
-        ({'version': 2}, 'of another version than 1'),
-        ([], 'of another version'),
-        ({'version': 1}, "'store'; restart fbm-agent"),
+        ({'version': 2}, 'is of version 2, this is for 1'),
+        ([], 'is of version None'),
+        ({'version': 1}, 'not what fbm-agent writes: restart fbm-agent'),
+        ({**WRITTEN, 'valid_until_uptime': 'x'}, 'not what fbm-agent writes'),
+        ({**WRITTEN, 'unhealthy': [1]}, 'not what fbm-agent writes'),
+        ({**WRITTEN, 'store': {'path': '/s'}}, 'not what fbm-agent writes'),
         ({'version': 1, 'store': None, 'may_restart': [], 'unhealthy': [], 'x': 1}, 'restart'),
         ('{"version": 1', 'restart fbm-agent'),
     ],
