@@ -79,8 +79,8 @@ def test_the_daemon_comes_back(boot, sturdy, end, broken):
     assert [guest.process for guest in guests] == processes
 
 
-@pytest.mark.parametrize(('broken', 'status'), [(no_interpreter, 127), (no_program, 2)])
-def test_a_broken_hook(boot, attempt, enabled, sturdy, broken, status):
+@pytest.mark.parametrize('broken', [no_interpreter, no_program])
+def test_a_broken_hook(boot, attempt, enabled, sturdy, broken):
     """It says so; Nova's guests stay out of an enabled host, others come in, and any may go."""
     leaving = boot(sturdy.host, Domain(backing=FILE_BACKED))
     coming = boot(enabled, Domain(backing=FILE_BACKED))
@@ -89,12 +89,11 @@ def test_a_broken_hook(boot, attempt, enabled, sturdy, broken, status):
         done = attempt(sturdy.host, refused)
         words = (
             'guest {} may not run here, where file-backed memory is enabled: '
-            f'the hook itself is broken: {PYTHON} -IS {HOOK}.py ended with status {status}; '
+            f'the hook itself is broken: {PYTHON} -IS {HOOK}.py ended with status 127; '
             'run "fbm-status hook check"'
         )
         line = f'fbm hook on sturdy: {words.format(refused.name)}'
         assert done.returncode
-        # What python3 itself says may come first.
         assert done.stderr.rstrip().endswith(line), done.stderr
 
         counted = coming.counter()
