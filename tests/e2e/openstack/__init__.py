@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole cloud on one machine: every service real, its compute hosts are the lab's.
+
+Keystone, Placement, Glance and Nova from PyPI, MariaDB and RabbitMQ from Debian, libvirt and QEMU
+(emulating). Not there, and said so where they are replaced: a network (:mod:`.network`), and a
+remote shell between the hosts (:mod:`.remote_shell`). Everything listens on 127.0.0.x or on Unix
+sockets, and is gone when the process that started it is.
+"""

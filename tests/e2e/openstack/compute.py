@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compute host of the cloud: the lab's host, nova-compute, the agent and libvirt's hook."""
+
+import json
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from fbm_placement.hook import installation
+from tests.e2e.lab.host import LibvirtHost
+from tests.e2e.lab.store import Store
+from tests.e2e.openstack.confined import untraced
+from tests.e2e.openstack.control import UP, ControlPlane
+from tests.functional.agent_process import Daemon, NotifySocket
+from tests.services.process import child_environment, program
+from tests.services.server import write_ini
+
+NOVA_CONF = '/etc/nova/nova.conf'
+HOOKS = '/etc/libvirt/hooks'
+RUN = '/run/fbm-agent'
+STATE_FILE = f'{RUN}/host.json'
+
+INTERVAL = 5
+"""Of the agent, seconds; the least that it takes."""
+
+_PORTS_EACH = 60
+
+
+class ComputeNode:
+    """A host; `with node:` gives it libvirtd, the hook and a configuration, no more.
+
+    :param number: 1 to 9; its address is 127.0.0.1<number>
+    :param hosts: the directory of all hosts; its own is named by its address, which is what Nova
+        puts into the libvirt URI of a live migration
+    :param store: what is mounted on memory_backing_dir; None: a host without file-backed memory
+    :param capacity: [libvirt]file_backed_memory, MiB
+    """
+
+    def __init__(
+        self,
+        control: ControlPlane,
+        hosts: Path,
+        number: int,
+        name: str,
+        *,
+        store: Store | None = None,
+        capacity: int = 0,
+        cache: Path | None = None,
+    ) -> None:
+        self.control = control
+        self.name = name
+        self.address = f'127.0.0.1{number}'
+        self.number = number
+        self.capacity = capacity
+        self.host = LibvirtHost(
+            name, hosts / self.address, store=store, cache=cache, libvirtd=False
+        )
+        self.options: dict[str, dict[str, object]] = {}
+        self._cleanup = ExitStack()
+        self._agent: Daemon | None = None
+        self._agent_stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.host)
+            self.host.path('/var/lib/nova/instances').mkdir()
+            self._configure_qemu()
+            self.install_hook()
+            self.configure('libvirt', file_backed_memory=self.capacity)
+            self.compute = self.host.process(
+                [program('nova-compute'), '--config-file', NOVA_CONF],
+                self.host.directory / 'nova-compute.log',
+                environment=self._environment(),
+            )
+            self._cleanup = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._agent_stack.close()
+        self._cleanup.close()
+
+    # -- configuration ----------------------------------------------------------------------------
+
+    def configure(self, section: str, **options: object) -> None:
+        """Write nova.conf with these options changed."""
+        self.options[section] = self.options.get(section, {}) | options
+        sections = self.control.nova_sections(self.name, self.address)
+        sections['DEFAULT'] |= {
+            'state_path': '/var/lib/nova',
+            'compute_driver': 'libvirt.LibvirtDriver',
+            'update_resources_interval': 5,
+            'sync_power_state_interval': -1,
+            # Else Nova makes qcow2 of a raw disk that has moved, and reads it as raw.
+            'use_cow_images': False,
+            # The guest hears no power button.
+            'shutdown_timeout': 1,
+            'reserved_host_memory_mb': 0,
+            'reserved_host_disk_mb': 0,
+            'ram_allocation_ratio': 1.0,
+            'rootwrap_config': Path(sys.prefix) / 'etc/nova/rootwrap.conf',
+        }
+        sections['oslo_concurrency'] = {'lock_path': '/var/lib/nova/locks'}
+        sections['libvirt'] = {
+            'virt_type': 'qemu',
+            'cpu_mode': 'none',
+            'images_type': 'raw',
+            'connection_uri': self.uri(self.address),
+            'live_migration_uri': self.uri('%s'),
+            'live_migration_inbound_addr': self.address,
+        }
+        for section_name in (
+            'nova_sys_admin',
+            'privsep_osbrick',
+            'vif_plug_ovs_privileged',
+            'vif_plug_linux_bridge_privileged',
+        ):
+            sections[section_name] = {
+                'helper_command': f'{program("privsep-helper")} --config-file {NOVA_CONF}'
+            }
+        sections['file_backed_memory'] = {'interval': INTERVAL}
+        for name, changed in self.options.items():
+            sections[name] = sections.get(name, {}) | changed
+        write_ini(self.host.path(NOVA_CONF), sections)
+
+    def uri(self, address: str) -> str:
+        """The libvirt URI of the host with that address."""
+        socket = self.host.directory.with_name(address) / 'run/libvirt/libvirt-sock'
+        return f'qemu+unix:///system?socket={socket}'
+
+    def install_hook(self) -> None:
+        """Install it; libvirtd looks for its first hook when it starts."""
+        installation.install(str(self.host.path(HOOKS)))
+
+    def remove_hook(self) -> None:
+        """Remove it; it is read at each call, so it is gone at once."""
+        installation.remove(str(self.host.path(HOOKS)))
+
+    def _configure_qemu(self) -> None:
+        first = 49152 + self.number * _PORTS_EACH
+        with self.host.path('/etc/libvirt/qemu.conf').open('a') as file:
+            # The hosts share one network; libvirt refuses 127.0.0.1.
+            file.write(
+                f'migration_address = "{self.address}"\nmigration_host = "{self.address}"\n'
+                f'migration_port_min = {first}\nmigration_port_max = {first + _PORTS_EACH - 1}\n'
+            )
+
+    def _environment(self) -> dict[str, str]:
+        shells = self.host.directory.parent / 'bin'
+        return untraced(child_environment(PATH=f'{shells}:{os.environ["PATH"]}'))
+
+    # -- what runs there --------------------------------------------------------------------------
+
+    def wait_for_compute(self) -> None:
+        """Return when nova-compute has reported its resources."""
+        self.compute.wait_for_output(UP, timeout=90)
+
+    def restart_compute(self) -> None:
+        """Restart nova-compute, which reads its options once."""
+        self.compute.kill()
+        self.compute.start()
+        self.wait_for_compute()
+
+    @property
+    def agent(self) -> Daemon:
+        """The running agent."""
+        assert self._agent is not None
+        return self._agent
+
+    def start_agent(self, *, wait: bool = True) -> None:
+        """Start `fbm-agent` as systemd would; by default return after its first good pass."""
+        notify = self._agent_stack.enter_context(NotifySocket())
+        child = self.host.process(
+            [program('fbm-agent'), '--config-file', NOVA_CONF],
+            self.host.directory / 'fbm-agent.log',
+            environment=child_environment(RUNTIME_DIRECTORY=RUN, NOTIFY_SOCKET=notify.name),
+        )
+        self._agent = Daemon(child, notify)
+        self._agent_stack.enter_context(child.start())
+        if wait:
+            self.wait_for_agent()
+
+    def wait_for_agent(self) -> None:
+        """Return after its first good pass."""
+        self.agent.wait_for('READY')
+
+    def restart_agent(self) -> None:
+        """Start it again after it was killed, as systemd does."""
+        self._agent_stack.close()
+        self.start_agent()
+
+    def stop_agent(self) -> None:
+        """End it, and take its traits back, as before an uninstallation."""
+        self._agent_stack.close()
+        self._agent = None
+        self.host.run(program('fbm-agent'), '--config-file', NOVA_CONF, '--withdraw')
+        self.host.run('rm', '-rf', RUN)
+
+    def state(self) -> str | None:
+        """What the agent tells the hook: enabled or disabled; None: nothing that still holds."""
+        told = json.loads(self.host.path(STATE_FILE).read_text())
+        uptime = float(Path('/proc/uptime').read_text().split()[0])
+        return told['configured'] if uptime < told['valid_until_uptime'] else None
+
+    def status(self, *arguments: str) -> str:
+        """Return what `fbm-status` prints on the host."""
+        done = self.host.run(
+            program('fbm-status'), '--config-file', NOVA_CONF, *arguments, check=False
+        )
+        return done.stdout + done.stderr

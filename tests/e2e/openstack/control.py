@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control plane: what runs once in a cloud."""
+
+import base64
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.e2e.openstack.broker import RabbitMQ
+from tests.e2e.openstack.confined import Confined, untraced
+from tests.e2e.openstack.database import MariaDB
+from tests.services.keystone import Account
+from tests.services.process import (
+    REPOSITORY,
+    ChildProcess,
+    child_environment,
+    free_port,
+    program,
+)
+from tests.services.server import write_ini
+from tests.services.wsgi import serving
+
+Sections = dict[str, dict[str, object]]
+
+SERVICE_TYPES = {
+    'keystone': 'identity',
+    'placement': 'placement',
+    'glance': 'image',
+    'nova': 'compute',
+    'network': 'network',
+}
+_PATHS = {'keystone': '/v3', 'nova': '/v2.1'}
+
+OUR_FILTER = 'FileBackedMemoryFilter'
+UP = 'Join ServiceGroup membership'
+"""In the log of a process of Nova that has its queue and, if a compute, has reported."""
+
+_FILTERS = (
+    'ComputeFilter',
+    'ComputeCapabilitiesFilter',
+    'ImagePropertiesFilter',
+    'NUMATopologyFilter',
+)
+
+
+class Api:
+    """One of the APIs, on the same loopback port over restarts."""
+
+    def __init__(self, name: str, directory: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.port = free_port()
+        self.child = ChildProcess(
+            [sys.executable, '-m', 'tests.e2e.openstack.wsgi', name, str(self.port)],
+            directory / f'{name}.log',
+            name=name,
+            environment=untraced(child_environment(**environment)),
+            cwd=REPOSITORY,
+        )
+
+    @property
+    def url(self) -> str:
+        """The endpoint in the catalogue."""
+        return f'http://127.0.0.1:{self.port}{_PATHS.get(self.name, "")}'
+
+    def start(self) -> None:
+        """Start it without waiting."""
+        self.child.start()
+
+    def wait(self) -> None:
+        """Return when it takes connections."""
+        self.child.wait_for_output(serving(self.port), timeout=90)
+
+
+class ControlPlane:
+    """Configuration files, and the processes that read them.
+
+    :param password: of every account in it
+    """
+
+    def __init__(self, directory: Path, database: MariaDB, password: str) -> None:
+        self.directory = directory
+        self.database = database
+        self.broker = RabbitMQ(directory)
+        folder = {name: directory / name for name in SERVICE_TYPES}
+        for path in folder.values():
+            path.mkdir()
+        self.apis = {
+            'keystone': Api(
+                'keystone', directory, {'OS_KEYSTONE_CONFIG_DIR': str(folder['keystone'])}
+            ),
+            'placement': Api(
+                'placement', directory, {'OS_PLACEMENT_CONFIG_DIR': str(folder['placement'])}
+            ),
+            'glance': Api('glance', directory, {'OS_GLANCE_CONFIG_DIR': str(folder['glance'])}),
+            'nova': Api('nova', directory, {'OS_NOVA_CONFIG_DIR': str(folder['nova'])}),
+            'network': Api('network', directory, {}),
+        }
+        self.folder = folder
+        auth_url = self.apis['keystone'].url
+        self.admin = Account(auth_url, 'admin', 'admin', password)
+        self.service = Account(auth_url, 'service', 'service', password)
+        self.nova_conf = folder['nova'] / 'nova.conf'
+        self.conductor = self._nova_process('nova-conductor')
+        self.scheduler = self._nova_process('nova-scheduler')
+
+    # -- configuration ----------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Write every file; none of them says where a compute host is."""
+        self._configure_keystone()
+        write_ini(
+            self.folder['placement'] / 'placement.conf',
+            {
+                'api': {'auth_strategy': 'keystone'},
+                'placement_database': {'connection': self.database.url('placement')},
+                'keystone_authtoken': self._auth_token(),
+            },
+        )
+        self._configure_glance()
+        self.configure_nova(with_our_filter=True)
+
+    def configure_nova(self, *, with_our_filter: bool) -> None:
+        """Write the file that nova-api, conductor and scheduler read."""
+        # The wheel puts it under the prefix.
+        shutil.copy(Path(sys.prefix) / 'etc/nova/api-paste.ini', self.folder['nova'])
+        scheduling: dict[str, object] = {'enabled_filters': ','.join(_FILTERS)}
+        if with_our_filter:
+            scheduling = {
+                # A line each.
+                'available_filters': 'nova.scheduler.filters.all_filters\n'
+                f'available_filters = fbm_filters.{OUR_FILTER}',
+                'enabled_filters': ','.join([*_FILTERS, OUR_FILTER]),
+            }
+        sections = self.nova_sections('controller', '127.0.0.1')
+        sections |= {
+            'api_database': {'connection': self.database.url('nova_api')},
+            'database': {'connection': self.database.url('nova')},
+            'keystone_authtoken': self._auth_token(),
+            'filter_scheduler': scheduling,
+            'scheduler': {'workers': 1, 'discover_hosts_in_cells_interval': 1},
+            'conductor': {'workers': 1},
+        }
+        write_ini(self.nova_conf, sections)
+
+    def nova_sections(self, host: str, address: str) -> Sections:
+        """Return what every process of Nova has to know."""
+        login = {**self.service.options(), 'valid_interfaces': 'internal'}
+        return {
+            'DEFAULT': {
+                'host': host,
+                'my_ip': address,
+                'transport_url': self.broker.url,
+                'state_path': self.folder['nova'],
+                'use_stderr': True,
+                'rpc_response_timeout': 20,
+                'report_interval': 2,
+                'periodic_fuzzy_delay': 0,
+                'default_log_levels': 'amqp=WARN,keystoneauth=WARN,oslo.messaging=INFO,'
+                'oslo_messaging=INFO,urllib3=WARN,stevedore=WARN,'
+                # For UP.
+                'nova.service=DEBUG',
+            },
+            'oslo_concurrency': {'lock_path': self.folder['nova'] / 'locks'},
+            'oslo_messaging_notifications': {'driver': 'noop'},
+            'placement': dict(login),
+            'neutron': dict(login),
+            'service_user': {**login, 'send_service_user_token': True},
+            'glance': {'valid_interfaces': 'internal'},
+            'vnc': {'enabled': False},
+        }
+
+    def _configure_keystone(self) -> None:
+        folder = self.folder['keystone']
+        keys = {use: folder / f'{use}.keys' for use in ('tokens', 'credentials')}
+        write_ini(
+            folder / 'keystone.conf',
+            {
+                'database': {'connection': self.database.url('keystone')},
+                'token': {'provider': 'fernet', 'caching': False, 'cache_on_issue': False},
+                'fernet_tokens': {'key_repository': keys['tokens']},
+                'fernet_receipts': {'key_repository': keys['tokens']},
+                'credential': {'key_repository': keys['credentials']},
+                'identity': {'password_hash_rounds': 4},
+                'cache': {'enabled': True, 'backend': 'dogpile.cache.memory'},
+            },
+        )
+        for use in keys:
+            self._new_keys(use)
+
+    def forget_tokens(self) -> None:
+        """Make every token that was ever issued invalid, at once: new keys."""
+        self._new_keys('tokens')
+
+    def _new_keys(self, use: str) -> None:
+        directory = self.folder['keystone'] / f'{use}.keys'
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for number in ('0', '1'):
+            key = directory / number
+            key.write_bytes(base64.urlsafe_b64encode(secrets.token_bytes(32)))
+            key.chmod(0o600)
+
+    def _configure_glance(self) -> None:
+        folder = self.folder['glance']
+        shutil.copy(Path(sys.prefix) / 'etc/glance/glance-api-paste.ini', folder)
+        images = folder / 'images'
+        images.mkdir()
+        write_ini(
+            folder / 'glance-api.conf',
+            {
+                'DEFAULT': {
+                    'enabled_backends': 'files:file',
+                    'enabled_import_methods': '[]',
+                    'worker_self_reference_url': self.apis['glance'].url,
+                },
+                'database': {'connection': self.database.url('glance')},
+                'glance_store': {'default_backend': 'files'},
+                'files': {'filesystem_store_datadir': images},
+                'os_glance_staging_store': {'filesystem_store_datadir': folder / 'staging'},
+                'os_glance_tasks_store': {'filesystem_store_datadir': folder / 'tasks'},
+                'keystone_authtoken': self._auth_token(),
+                'paste_deploy': {
+                    'flavor': 'keystone',
+                    'config_file': folder / 'glance-api-paste.ini',
+                },
+            },
+        )
+
+    def _auth_token(self) -> dict[str, object]:
+        return {
+            **self.service.options(),
+            'www_authenticate_uri': self.apis['keystone'].url,
+            'service_token_roles_required': True,
+            # A cached token would outlive its own end.
+            'token_cache_time': -1,
+        }
+
+    # -- processes --------------------------------------------------------------------------------
+
+    def move_endpoints(self) -> None:
+        """Put today's ports into the catalogue."""
+        cases = ' '.join(
+            f"WHEN '{SERVICE_TYPES[name]}' THEN '{api.url}'" for name, api in self.apis.items()
+        )
+        self.database.execute(
+            'UPDATE endpoint JOIN service ON endpoint.service_id = service.id '
+            f'SET endpoint.url = CASE service.type {cases} END',
+            database='keystone',
+        )
+
+    def start(self) -> None:
+        """Start what needs the database, without waiting; see the order in the methods."""
+        for name in ('keystone', 'placement', 'network', 'nova', 'glance'):
+            self.apis[name].start()
+        self.conductor.start()
+        self.scheduler.start()
+
+    def wait_for(self, *names: str) -> None:
+        """Return when these APIs take connections."""
+        for name in names:
+            self.apis[name].wait()
+
+    def restart_scheduler(self, *, with_our_filter: bool) -> None:
+        """Give the scheduler our filter, or take it away."""
+        self.configure_nova(with_our_filter=with_our_filter)
+        if self.scheduler.running:
+            self.scheduler.kill()
+        self.scheduler.start()
+        self.scheduler.wait_for_output(UP, timeout=60)
+
+    def kill(self) -> None:
+        """End all of it at once."""
+        children = [self.conductor, self.scheduler, *(api.child for api in self.apis.values())]
+        for child in children:
+            if child.running:
+                child.kill()
+        self.broker.kill()
+        self.database.kill()
+
+    def manage(self, command: str) -> list[str]:
+        """Return the beginning of a ...-manage command line."""
+        files = {
+            'keystone-manage': self.folder['keystone'] / 'keystone.conf',
+            'placement-manage': self.folder['placement'] / 'placement.conf',
+            'glance-manage': self.folder['glance'] / 'glance-api.conf',
+            'nova-manage': self.nova_conf,
+        }
+        return [program(command), '--config-file', str(files[command])]
+
+    def _nova_process(self, name: str) -> Confined:
+        return Confined(
+            [program(name), '--config-file', str(self.nova_conf)],
+            self.directory / f'{name}.log',
+            name=name,
+            environment=untraced(child_environment()),
+        )

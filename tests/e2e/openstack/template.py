@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A database directory as after an installation, made once and copied for each cloud.
+
+It stands beside the Python environment that made it, so it goes with that environment's versions.
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.e2e.openstack.control import SERVICE_TYPES, ControlPlane
+from tests.e2e.openstack.database import DATABASES, MariaDB
+from tests.services.keystone import INTERFACES, REGION
+from tests.services.process import ProcessError, child_environment, run_to_the_end
+
+_DISTRIBUTIONS = ('keystone', 'openstack-placement', 'glance', 'nova')
+
+# Nova puts the parts of [DEFAULT]transport_url and [database]connection in.
+_BROKER_URL = '{scheme}://{username}:{password}@{hostname}:{port}/'
+_CELL_URL = '{scheme}://{username}:{password}@{hostname}/nova?{query}'
+_CELL0_URL = '{scheme}://{username}:{password}@{hostname}/nova_cell0?{query}'
+
+
+def get() -> Path:
+    """Return the template's directory: `data`, `password`, `cache`; make it if need be."""
+    home = Path(sys.prefix) / 'var' / 'cloud'
+    home.mkdir(parents=True, exist_ok=True)
+    template = home / _key()
+    with (home / 'lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not template.exists():
+            # Short: there is a Unix socket in it.
+            scratch = Path(tempfile.mkdtemp(prefix='fbm-template-'))
+            try:
+                _make(scratch)
+                half = home / f'{template.name}.half'
+                shutil.rmtree(half, ignore_errors=True)
+                half.mkdir(mode=0o700)
+                for name in ('data', 'password'):
+                    shutil.move(scratch / name, half / name)
+                (half / 'cache').mkdir()
+                half.rename(template)
+                _remove_others(template)
+            finally:
+                shutil.rmtree(scratch)
+    return template
+
+
+def _remove_others(template: Path) -> None:
+    for other in template.parent.iterdir():
+        if other.is_dir() and other != template:
+            shutil.rmtree(other)
+
+
+def _key() -> str:
+    versions = [f'{name} {importlib.metadata.version(name)}' for name in _DISTRIBUTIONS]
+    server = subprocess.run(['mariadbd', '--version'], capture_output=True, text=True, check=True)
+    ours = [Path(__file__).read_text(), Path(__file__).with_name('database.py').read_text()]
+    text = '\n'.join([*versions, server.stdout, str(SERVICE_TYPES), *ours])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _make(scratch: Path) -> None:
+    password = secrets.token_hex()
+    (scratch / 'password').write_text(password)
+    database = MariaDB(scratch, scratch / 'data')
+    database.install()
+    with database:
+        database.execute(*(f'CREATE DATABASE {name} CHARACTER SET utf8' for name in DATABASES))
+        control = ControlPlane(scratch, database, password)
+        try:
+            control.configure()
+            _fill(control)
+        finally:
+            control.apis['keystone'].child.stop()
+
+
+def _fill(control: ControlPlane) -> None:
+    nova, keystone = control.manage('nova-manage'), control.manage('keystone-manage')
+    cell0 = [*nova, 'cell_v2', 'map_cell0', '--database_connection', _CELL0_URL]
+    cell1 = [*nova, 'cell_v2', 'create_cell', '--name', 'cell1']
+    cell1 += ['--database_connection', _CELL_URL, '--transport-url', _BROKER_URL]
+    # Each column in its order, the columns side by side.
+    _run_columns(
+        control.directory,
+        [
+            [[*nova, 'api_db', 'sync'], cell0, [*nova, 'db', 'sync'], cell1],
+            [
+                [*keystone, 'db_sync'],
+                [*keystone, *_bootstrap(control)],
+                [*control.manage('placement-manage'), 'db', 'sync'],
+                [*control.manage('glance-manage'), 'db_sync'],
+            ],
+        ],
+    )
+    control.apis['keystone'].start()
+    control.apis['keystone'].wait()
+    _fill_keystone(control)
+
+
+def _bootstrap(control: ControlPlane) -> list[str]:
+    """Return keystone-manage's arguments that make the first account."""
+    url = control.apis['keystone'].url
+    return [
+        *('bootstrap', '--bootstrap-password', control.admin.password),
+        *(f'--bootstrap-{interface}-url={url}' for interface in INTERFACES),
+        *('--bootstrap-region-id', REGION),
+    ]
+
+
+def _run_columns(directory: Path, columns: list[list[list[str]]]) -> None:
+    script = 'set -e\n' + '\n'.join(
+        f'({"; ".join(_quoted(command) for command in column)}) & pid{number}=$!'
+        for number, column in enumerate(columns)
+    )
+    script += ''.join(f'\nwait $pid{number}' for number in range(len(columns)))
+    run_to_the_end(['sh', '-ec', script], directory / 'manage.log', timeout=300)
+
+
+def _quoted(command: list[str]) -> str:
+    return ' '.join("'" + part.replace("'", "'\\''") + "'" for part in command) + ' || exit 1'
+
+
+def _fill_keystone(control: ControlPlane) -> None:
+    session = control.admin.session()
+    base = control.apis['keystone'].url
+
+    def call(method: str, path: str, **body: object) -> dict[str, dict[str, str]]:
+        response = session.request(base + path, method, json=body or None)
+        return response.json() if response.content else {}
+
+    def found(kind: str, name: str) -> str:
+        answer = session.get(f'{base}/{kind}s?name={name}').json()[f'{kind}s']
+        if not answer:
+            raise ProcessError(f'Keystone has no {kind} {name}')
+        return answer[0]['id']
+
+    project = call('POST', '/projects', project={'name': 'service', 'domain_id': 'default'})
+    account = control.service
+    user = {'name': account.username, 'password': account.password, 'domain_id': 'default'}
+    user_id = call('POST', '/users', user=user)['user']['id']
+    for role in ('service', 'admin'):
+        path = f'/projects/{project["project"]["id"]}/users/{user_id}/roles'
+        call('PUT', f'{path}/{found("role", role)}')
+    for name, service_type in SERVICE_TYPES.items():
+        if name == 'keystone':
+            continue
+        service = call('POST', '/services', service={'name': name, 'type': service_type})
+        for interface in INTERFACES:
+            endpoint = {
+                'service_id': service['service']['id'],
+                'interface': interface,
+                # Another one for each cloud: ControlPlane.move_endpoints.
+                'url': 'http://127.0.0.1:9/',
+                'region_id': REGION,
+            }
+            call('POST', '/endpoints', endpoint=endpoint)
+
+
+def copy(template: Path, data: Path) -> None:
+    """Copy the template's data directory."""
+    subprocess.run(
+        ['cp', '-a', '--reflink=auto', '--sparse=auto', str(template / 'data'), str(data)],
+        check=True,
+        env=child_environment(LC_ALL='C'),
+    )
+    data.chmod(0o700)

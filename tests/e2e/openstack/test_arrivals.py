@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where servers may go, and what they are there, in the cloud as it should be."""
+
+import pytest
+
+from fbm_placement import names
+from tests.e2e.openstack.api import wait_until
+from tests.e2e.openstack.layers import assert_whole
+
+REQUIRED = {f'trait:{names.TRAIT_ENABLED}': 'required'}
+FORBIDDEN = {f'trait:{names.TRAIT_ENABLED}': 'forbidden'}
+
+
+def test_what_placement_says(cloud):
+    """The capacity of the two enabled hosts, their traits, and DRAM of the third."""
+    for name, own in (
+        ('disk', {names.TRAIT_ENABLED, names.TRAIT_DISK}),
+        ('ram', {names.TRAIT_ENABLED}),
+        ('plain', set()),
+    ):
+        assert cloud.traits(name) & names.OWN_TRAITS == own
+        node = cloud.nodes[name]
+        if node.capacity:
+            assert cloud.memory(name) == {
+                'total': node.capacity,
+                'reserved': 0,
+                'min_unit': 1,
+                'max_unit': node.capacity,
+                'step_size': 1,
+                'allocation_ratio': 1.0,
+            }
+        else:
+            # Emptier than the others, so Nova's weighers would choose it.
+            assert cloud.memory(name)['total'] > 2 * cloud.disk.capacity
+
+
+@pytest.mark.parametrize('name', ['disk', 'ram', 'plain'])
+def test_boots(cloud, boot, name):
+    """A server has the kind of memory that its host stands for."""
+    assert_whole(cloud, boot(host=name), cloud.nodes[name])
+
+
+def test_a_flavor_decides(cloud, boot):
+    """Required: an enabled host, though the plain one is emptier; forbidden: that one."""
+    cloud.flavor('backed', **REQUIRED)
+    cloud.flavor('dram', **FORBIDDEN)
+    server = boot('backed')
+    assert server.node in (cloud.disk, cloud.ram)
+    assert_whole(cloud, server, server.node)
+    assert_whole(cloud, boot('dram'), cloud.plain)
+
+
+def test_a_page_size(cloud, boot, create):
+    """It goes to the host without file-backed memory; named one with it, it is told why not."""
+    cloud.flavor('pages', **{'hw:mem_page_size': 'small'})
+    server = boot('pages')
+    assert server.node is cloud.plain
+    refused = create('pages', host='disk').show()
+    assert refused['status'] == 'ERROR'
+    assert refused['OS-EXT-SRV-ATTR:host'] is None
+
+
+def test_contradiction(cloud, create):
+    """Nowhere to go: the fault says which two don't go together."""
+    cloud.flavor('contradiction', **REQUIRED, **{'hw:mem_page_size': 'small'})
+    shown = create('contradiction').show()
+    assert shown['status'] == 'ERROR'
+    words = shown['fault']['message']
+    assert 'File-backed memory: change one of these' in words
+    assert 'hw:mem_page_size' in words
+
+
+def test_rebuild(cloud, boot):
+    """The server stays where it is, as new, and of the same kind."""
+    server = boot(host='disk')
+    server.act('rebuild', {'imageRef': cloud.image})
+    server.wait_for('ACTIVE')
+    guest = server.guest()
+    guest.wait_until(lambda: guest.counter() > 0, 'counting')
+    assert_whole(cloud, server, cloud.disk)
+    assert server.last('rebuild').result == 'Success'
+
+
+@pytest.mark.parametrize(('source', 'target'), [('disk', 'plain'), ('plain', 'ram')])
+def test_cold_migration(cloud, boot, source, target):
+    """A stopped server may change its kind: it starts as what the host makes it."""
+    server = boot(host=source)
+    server.act('migrate', {'host': target})
+    shown = server.wait_for('VERIFY_RESIZE')
+    assert shown['OS-EXT-SRV-ATTR:host'] == target
+    server.act('confirmResize')
+    wait_until(lambda: server.status == 'ACTIVE', 'confirmed')
+    guest = server.guest()
+    guest.wait_until(lambda: guest.counter() > 0, 'counting')
+    assert_whole(cloud, server, cloud.nodes[target])

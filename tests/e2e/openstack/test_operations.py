@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What befalls hosts: a sick store, an option that is changed, services that are away."""
+
+import time
+
+import pytest
+
+from fbm_placement import names
+from tests.e2e.lab.host import MEMORY_BACKING_DIR
+from tests.e2e.openstack.api import wait_until
+from tests.e2e.openstack.layers import assert_whole
+
+ENABLED = {names.TRAIT_ENABLED}
+DISK = {names.TRAIT_DISK}
+CLOSED = {names.TRAIT_UNHEALTHY}
+
+MOST_PASSES = 5
+
+
+def own_traits(cloud, node):
+    """Those of the traits that are the agent's."""
+    return cloud.traits(node.name) & names.OWN_TRAITS
+
+
+def passes_until_open(cloud, node):
+    """Have the agent look until the host takes instances again."""
+    for _ in range(MOST_PASSES):
+        node.agent.pass_now()
+        if names.TRAIT_UNHEALTHY not in own_traits(cloud, node):
+            return
+    raise AssertionError(node.agent.log)
+
+
+@pytest.fixture
+def ram(cloud):
+    """The enabled host with a tmpfs, turned off and on by a test; it is as before then."""
+    yield cloud.ram
+    if cloud.ram.capacity != 1024:
+        turn(cloud.ram, 1024)
+    passes_until_open(cloud, cloud.ram)
+
+
+def turn(node, capacity):
+    """Edit nova.conf and restart what reads it, as an operator does; return the agent's status."""
+    node.capacity = capacity
+    node.configure('libvirt', file_backed_memory=capacity)
+    node.restart_compute()
+    node.restart_agent()
+    return node.agent.pass_now()
+
+
+def test_an_unhealthy_store(cloud, boot, create):
+    """It takes nothing new and lets guests leave; mended, it is as before."""
+    leaving, other = boot(host='disk'), boot(host='ram')
+    counted = other.guest().counter()
+    filler = cloud.disk.host.store_path / 'filler'
+    cloud.disk.host.run('fallocate', '--length', '900MiB', f'{MEMORY_BACKING_DIR}/filler')
+    try:
+        status = cloud.disk.agent.pass_now()
+        assert 'cannot hold what is promised: 1024 MiB' in status
+        assert own_traits(cloud, cloud.disk) == ENABLED | DISK | CLOSED
+        assert create(host='disk').status == 'ERROR'
+        ended = other.live_migrate('disk')
+        assert (
+            'disk is an unhealthy host, but every instance needs a healthy host' in ended.details
+        )
+        assert_whole(cloud, other, cloud.ram, since=counted)
+        before = leaving.guest().counter()
+        assert leaving.live_migrate().succeeded
+        assert_whole(cloud, leaving, cloud.ram, since=before)
+    finally:
+        filler.unlink()
+        passes_until_open(cloud, cloud.disk)
+    assert own_traits(cloud, cloud.disk) == ENABLED | DISK
+    assert other.live_migrate('disk').succeeded
+
+
+def test_turned_off_and_on(cloud, boot, create, ram):
+    """With guests on it the host drains, tells how far, and flips when the last is gone."""
+    backed = boot(host='ram')
+    counted = backed.guest().counter()
+    status = turn(ram, 0)
+    assert 'draining' in status
+    assert '1 running guest is still file-backed' in status
+    assert own_traits(cloud, ram) == ENABLED | CLOSED
+    name = backed.guest().name
+    assert name in status
+    assert '1 running guest is still file-backed' in ram.status('guests')
+    assert 'draining' in ram.status('upgrade', 'check')
+    assert create(host='ram').status == 'ERROR'
+    assert 'plain is a host without' in backed.live_migrate('plain').details
+    assert_whole(cloud, backed, ram, since=counted, file_backed=True)
+    assert backed.live_migrate().succeeded
+    assert_whole(cloud, backed, cloud.disk, since=counted)
+    passes_until_open(cloud, ram)
+    assert own_traits(cloud, ram) == set()
+    assert cloud.memory('ram')['total'] > 1024
+
+    plain = boot(host='ram')
+    assert_whole(cloud, plain, ram)
+    counted = plain.guest().counter()
+    status = turn(ram, 1024)
+    assert '1 running guest is not file-backed' in status
+    assert own_traits(cloud, ram) == CLOSED
+    assert create(host='ram').status == 'ERROR'
+    assert 'disk is a host with file-backed' in plain.live_migrate('disk').details
+    assert plain.live_migrate().succeeded
+    assert_whole(cloud, plain, cloud.plain, since=counted)
+    passes_until_open(cloud, ram)
+    assert own_traits(cloud, ram) == ENABLED
+    assert cloud.memory('ram')['total'] == 1024
+    assert_whole(cloud, boot(host='ram'), ram)
+
+
+def service_of(cloud, name):
+    """nova-compute's service, as Nova shows it."""
+    (service,) = cloud.api.nova('GET', f'/os-services?host={name}')['services']
+    return service
+
+
+def test_evacuation(cloud, boot):
+    """A host is lost; its server starts on one of the other kind, as what that one makes it."""
+    server = boot(host='disk')
+    node = cloud.disk
+    node.compute.kill()
+    server.guest().kill()
+    path = f'/os-services/{service_of(cloud, "disk")["id"]}'
+    cloud.api.nova('PUT', path, {'forced_down': True})
+    try:
+        # From 2.95 on the server would be left shut off.
+        server.act('evacuate', {'host': 'plain'}, microversion='2.94')
+        assert server.last('evacuate').succeeded
+        server.wait_for('ACTIVE')
+    finally:
+        node.compute.start()
+        node.wait_for_compute()
+        # Nova refuses it until the host has found out what has left it.
+        cloud.api.nova('PUT', path, {'forced_down': False})
+        wait_until(lambda: service_of(cloud, 'disk')['state'] == 'up', 'up again')
+    guest = server.guest()
+    guest.wait_until(lambda: guest.counter() > 0, 'counting')
+    # The host that came back has forgotten it, its allocation too.
+    wait_until(lambda: set(server.allocations()) == {'plain'}, 'one allocation')
+    assert_whole(cloud, server, cloud.plain)
+
+
+AWAY = 20.0
+"""Seconds: four intervals of the agents, and of nova-compute's reports."""
+
+
+def assert_nothing_wrong(cloud, servers):
+    """Placement says what it should, the servers are whole, and they move."""
+    for node in (cloud.disk, cloud.ram):
+        assert own_traits(cloud, node) == (ENABLED | DISK if node is cloud.disk else ENABLED)
+        assert cloud.memory(node.name)['total'] == node.capacity
+        assert cloud.memory(node.name)['reserved'] == 0
+    assert own_traits(cloud, cloud.plain) == set()
+    for server, counted in servers.items():
+        assert_whole(cloud, server, server.node, since=counted)
+
+
+@pytest.mark.parametrize(
+    'trouble', ['compute restarted', 'agent killed', 'Placement away', 'tokens expired']
+)
+def test_troubles(cloud, boot, trouble):
+    """When it is over, nothing is wrong, and the server moves."""
+    server = boot(host='disk')
+    counted = server.guest().counter()
+    if trouble == 'compute restarted':
+        cloud.disk.restart_compute()
+        cloud.disk.agent.pass_now()
+    elif trouble == 'agent killed':
+        cloud.disk.agent.child.kill()
+        cloud.disk.restart_agent()
+    elif trouble == 'Placement away':
+        cloud.control.apis['placement'].child.kill()
+        try:
+            # A live migration now would leave the server in ERROR: Nova's conductor fails before
+            # it asks the scheduler.
+            time.sleep(AWAY)
+            for node in cloud.nodes.values():
+                # The hook is told all the same.
+                assert node.state() == ('enabled' if node.capacity else 'disabled')
+            assert server.guest().counts()
+        finally:
+            cloud.control.apis['placement'].start()
+            cloud.control.apis['placement'].wait()
+        for node in cloud.nodes.values():
+            node.agent.pass_now()
+    else:
+        cloud.control.forget_tokens()
+        cloud.api.log_in_again()
+        for node in cloud.nodes.values():
+            node.agent.pass_now()
+    servers = {server: counted}
+    assert_nothing_wrong(cloud, servers)
+    ended = server.live_migrate('ram')
+    assert ended.succeeded, ended
+    assert_nothing_wrong(cloud, servers)
