@@ -37,7 +37,7 @@ test: $(TOX)  ## Style and types, unit tests, functional tests: what a change mu
 	$(TOX) run -m test
 
 test-nova: $(TOX)  ## The scheduler's side inside the oldest and the newest Nova, and Nova's own tests
-	$(TOX) run -e $(NOVA)
+	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e $(NOVA)
 
 e2e: $(TOX)  ## Real libvirt hosts, then a whole cloud, on this machine; needs root and Debian
 	@test "$$(id -u)" != 0 || dpkg -s $(E2E_PACKAGES) >/dev/null 2>&1 || { \

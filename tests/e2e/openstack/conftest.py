@@ -20,7 +20,7 @@ _MODULES = ('nova', 'placement', 'keystone', 'glance', 'libvirt', 'pymysql', 'wa
 
 _missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
 if _missing:
-    # The environment of the other end-to-end tests has no Nova; "make cloud" has.
+    # The environment of the other end-to-end tests has no Nova; "make e2e" has.
     collect_ignore_glob = ['test_*.py']
 
 
@@ -31,7 +31,7 @@ def cloud(tmp_path_factory):
 
     missing = [f'{name} ({package})' for name, package in _COMMANDS.items() if not which(name)]
     if missing:
-        pytest.exit(f'not there: {", ".join(missing)}; "make cloud" installs it', returncode=1)
+        pytest.exit(f'not there: {", ".join(missing)}; "make e2e" installs it', returncode=1)
     with Cloud(tmp_path_factory.mktemp('cloud')) as cloud:
         yield cloud
 

@@ -89,7 +89,7 @@ CASES: Mapping[str, Callable[[Cloud, Boot, Boot], Outcome]] = {
 def write(path: Path, rows: Mapping[str, Mapping[bool, Outcome]]) -> None:
     """Write the table as reStructuredText; `rows` has outcomes without and with our parts."""
     lines = [
-        '.. Written by tests/e2e/openstack: a run of "make cloud" makes it anew.',
+        '.. Written by tests/e2e/openstack: a run of "make e2e" makes it anew.',
         '',
         '.. list-table:: The same requests in the same cloud',
         '   :header-rows: 1',
