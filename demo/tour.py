@@ -8,6 +8,7 @@ from pathlib import Path
 
 from demo.stage import Row, Stage, Unexpected
 from demo.store import with_store
+from fbm_placement.host.processes import running_guests
 from tests.services.nova_compute import ComputeError, Inventory, NovaCompute
 from tests.services.openstack import OpenStackCommand
 from tests.services.placement import PlacementServer
@@ -31,6 +32,8 @@ def tour(stage: Stage, directory: Path) -> None:
         'in a temporary directory, and ends by itself in about half a minute.'
     )
     stage.say()
+    if guests := [guest for guest in running_guests() if guest.is_nova]:
+        raise Unexpected('a machine without guests of Nova: the agent would see them', guests[0])
     server = PlacementServer(directory / 'placement')
     with stage.waiting('Starting Placement'):
         server.start()
@@ -204,7 +207,8 @@ class _Tour:
         if self.traits == ENABLED:
             return (
                 'The store is mounted now. In place of an NVMe it is a tmpfs of that size, which '
-                'takes no memory until somebody writes to it; only the agent sees it.'
+                'takes no memory until somebody writes to it; only the agent sees it. A store '
+                'that it cannot see counts as a disk; a tmpfs is none, so that trait is not set.'
             )
         return (
             'This machine lets nobody mount a store here, so the agent will say that the host is '

@@ -2,6 +2,7 @@
 """``fbm-status hook install | check | remove``."""
 
 import argparse
+import os
 import sys
 
 from oslo_config import cfg
@@ -56,6 +57,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
         leaf.add_argument(
             '--hooks-dir',
             metavar='DIR',
+            type=os.path.abspath,
             default=installation.HOOKS_DIR,
             help="libvirt's directory of hooks (default: %(default)s)",
         )

@@ -24,6 +24,7 @@ DESCRIPTION = (
 )
 EPILOG = (
     'May file-backed memory be turned on here? fbm-status upgrade check. '
+    'Name files before the command: fbm-status --config-file PATH guests. '
     'How are the guests backed, and what is left of those that are gone? fbm-status guests.'
 )
 
@@ -51,7 +52,13 @@ def _run(args: Sequence[str]) -> int:
         'command', title='commands', description='What to do.', handler=_add_parsers
     )
     conf = configuration.load(
-        args, prog=PROG, description=DESCRIPTION, epilog=EPILOG, cli_opts=(commands,)
+        args,
+        prog=PROG,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        cli_opts=(commands,),
+        # The hook knows nova.conf from the agent.
+        needs_files=lambda conf: conf.command.name != 'hook',
     )
     if conf.command.func is None:
         raise errors.ConfigurationError(['which command? See fbm-status --help'])
@@ -91,7 +98,7 @@ def _upgrade_check(conf: cfg.ConfigOpts) -> int:
 def _config_check(conf: cfg.ConfigOpts) -> int:
     found = settings.read_settings(conf)
     for doubt in settings.doubtful(found):
-        print(f'{PROG}: {doubt}', file=sys.stderr)
+        print(f'{PROG}: warning: {doubt}', file=sys.stderr)
     state = f'enabled, {found.capacity_mib} MiB' if found.enabled else 'disabled'
     print(f'file-backed memory is {state}; nova-compute may start')
     return EXIT_GOOD

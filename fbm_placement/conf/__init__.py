@@ -2,7 +2,7 @@
 """Configuration: the files that nova-compute reads, and the options that are read from them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 from oslo_log import log
@@ -18,17 +18,20 @@ def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
     return [(file_backed_memory.GROUP, list(file_backed_memory.AGENT_OPTS))]
 
 
-def load(
+def load(  # noqa: PLR0913 - by name, and most have a default
     args: Sequence[str],
     *,
     prog: str,
     description: str,
     epilog: str | None = None,
     cli_opts: Sequence[cfg.Opt] = (),
+    needs_files: Callable[[cfg.ConfigOpts], bool] = lambda _: True,
 ) -> cfg.ConfigOpts:
     """Parse the command line and exactly the files that nova-compute would read.
 
     ``--config-file`` and ``--config-dir`` replace the defaults as they do for nova-compute.
+
+    :param needs_files: tells from the command line whether it does anything without one
 
     :raises ConfigurationError: no file was found, or one can't be read or parsed
     :raises SystemExit: argparse ended the program (``--help``, an unknown flag)
@@ -54,7 +57,7 @@ def load(
         raise errors.ConfigurationError([one_line(exc)]) from exc
     except UnicodeError as exc:
         raise errors.ConfigurationError([_not_utf8(args, exc)]) from exc
-    if not conf.config_file and not conf.config_dir:
+    if not conf.config_file and not conf.config_dir and needs_files(conf):
         raise errors.ConfigurationError([_nothing_found()])
     return conf
 
@@ -64,7 +67,7 @@ def _nothing_found() -> str:
     return (
         'no configuration: expected nova.conf, nova-compute.conf or nova.conf.d, as nova-compute '
         f'reads them, in {home}/.nova, {home}, /etc/nova or /etc; name the files that '
-        'nova-compute is started with: --config-file PATH'
+        'nova-compute is started with: --config-file PATH (before any command)'
     )
 
 

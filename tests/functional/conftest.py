@@ -5,7 +5,7 @@ import importlib.util
 
 import pytest
 
-from fbm_placement.host.processes import running_guests
+from fbm_placement.host.processes import running, running_guests
 from tests.services.keystone import KeystoneServer
 from tests.services.nova_compute import NovaCompute
 from tests.services.openstack import OpenStackCommand
@@ -23,15 +23,19 @@ def own_run(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope='session')
-def no_guests():
-    """Nova's guests on this machine would be taken for those of the agents here."""
-    if guests := [guest for guest in running_guests() if guest.is_nova]:
-        pytest.exit(f'guests of Nova run on this machine ({guests[0]}): stop them first', 1)
+@pytest.fixture(autouse=True)
+def alone(request):
+    """Nova's processes on this machine would be taken for those of the agents here."""
+    if 'nova' in request.path.parent.parts[-1:]:
+        return
+    found = [f'guest {guest}' for guest in running_guests() if guest.is_nova]
+    found += [f'nova-compute ({pid})' for pid in running(('nova-compute',))]
+    if found:
+        pytest.exit(f'{found[0]} runs on this machine, and the agents here see it: stop it', 1)
 
 
 @pytest.fixture(scope='session')
-def placement(tmp_path_factory, no_guests):
+def placement(tmp_path_factory):
     """The real Placement with noauth2; the token is "admin"."""
     with PlacementServer(tmp_path_factory.mktemp('placement')) as server:
         yield server
@@ -57,7 +61,7 @@ def keystone(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def secured_placement(tmp_path_factory, keystone, no_guests):
+def secured_placement(tmp_path_factory, keystone):
     """A real Placement that asks `keystone` about every token, and is in its catalogue."""
     directory = tmp_path_factory.mktemp('secured-placement')
     with PlacementServer(directory, auth='keystone', keystone=keystone) as server:

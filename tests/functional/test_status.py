@@ -154,6 +154,15 @@ def test_the_configuration_alone(host, options, code, words):
     assert words in ended.stdout + ended.stderr
 
 
+def test_the_hook_needs_no_nova_conf(host, tmp_path):
+    """It knows nova.conf from the agent; a relative path is one, too."""
+    (tmp_path / 'libvirt').mkdir()
+    fbm_status = f'export HOME=/nowhere; cd {tmp_path}; {program("fbm-status")}'
+    for what in ('install', 'check', 'remove'):
+        ended = host.run_argv(['sh', '-c', f'{fbm_status} hook {what} --hooks-dir libvirt/hooks'])
+        assert ended.status == 0, ended
+
+
 @pytest.mark.parametrize(
     'arguments', [(), ('upgrade',), ('upgrade', 'chek'), ('hook',), ('guests', '-f', 'xml')]
 )

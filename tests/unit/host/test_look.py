@@ -191,7 +191,7 @@ def test_a_restart_of_the_agent_heals_nothing(world):
     assert once_more.look(ON, OPTIONS).facts.unhealthy[0].startswith('seen well 1 of 3')
 
 
-def test_its_end_takes_some_looks(world):
+def test_an_ailment_ends_after_three_good_looks(world):
     good, world.store = world.store, replace(world.store, mount=None)
     world.look()
     world.store = good
