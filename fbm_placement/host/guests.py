@@ -153,11 +153,10 @@ def _ram_backends(options: Sequence[tuple[str, str]]) -> list[Properties]:
     """Return the objects that the machine or its NUMA cells name; others are devices' memory."""
     named = set()
     for option, value in options:
-        properties = _properties(value)
         if option in ('machine', 'M'):
-            named.add(properties.get('memory-backend', ''))
+            named.add(_properties(value).get('memory-backend', ''))
         elif option == 'numa':
-            named.add(properties.get('memdev', ''))
+            named.add(_properties(value).get('memdev', ''))
     objects = [_object(value) for option, value in options if option == 'object']
     return [backend for backend in objects if backend.get('id') in named]
 

@@ -80,10 +80,10 @@ class Host:
 
     def _blind(self, settings: Settings, options: AgentOptions, reason: str) -> View:
         """Leave the published state as it is where guests can't be seen."""
-        facts = HostFacts(draining=True, guests_seen=False)
-        if not settings.enabled:
-            return View(facts, None, tuple(self._may_restart), doubt=reason)
-        return self._with_store(settings, options, (), replace(facts, unhealthy=(reason,)))
+        unhealthy = (reason,) if settings.enabled else ()
+        facts = HostFacts(draining=True, guests_seen=False, unhealthy=unhealthy)
+        view = self._with_store(settings, options, (), facts)
+        return view if settings.enabled else replace(view, doubt=reason)
 
     def _with_store(
         self,

@@ -15,7 +15,7 @@ from fbm_placement.host.probe import Probe
 MEMORY_FILESYSTEMS = frozenset({'tmpfs', 'hugetlbfs'})
 """Their pages are DRAM: userfaultfd (post-copy) and long-term pins (VFIO) work on them."""
 
-_SECTOR_BYTES = 512
+SECTOR_BYTES = 512
 """The unit of st_blocks, whatever the block size is (stat(2))."""
 
 
@@ -157,7 +157,7 @@ def _ram(ram_files: Sequence[str], device: int) -> tuple[int, list[str]]:
         try:
             status = os.stat(path)
             if status.st_dev == device:
-                held += status.st_blocks * _SECTOR_BYTES
+                held += status.st_blocks * SECTOR_BYTES
                 if status.st_mode & stat.S_IROTH and _others_can_enter(os.path.dirname(path)):
                     exposed.append(path)
         except FileNotFoundError:

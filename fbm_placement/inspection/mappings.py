@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from fbm_placement.host import libvirt, mounts
 from fbm_placement.host.guests import Backing
+from fbm_placement.host.store import SECTOR_BYTES
 
 MIB = 2**20
 SMALLEST_RAM = MIB
@@ -209,7 +210,7 @@ def allocated_bytes(pid: int, ram: Ram, proc: str) -> int | None:
         ways.append(os.path.join(directory, 'root') + ram.path)
     for way in ways:
         try:
-            return os.stat(way).st_blocks * 512
+            return os.stat(way).st_blocks * SECTOR_BYTES
         except OSError:
             continue
     return None

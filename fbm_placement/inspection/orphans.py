@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fbm_placement.host import libvirt
+from fbm_placement.host.store import SECTOR_BYTES
 from fbm_placement.inspection.domains import GUEST_DIRECTORY, Domains
 from fbm_placement.inspection.files_in_use import FilesInUse
 
@@ -18,7 +19,6 @@ YOUNG_SECONDS = 60
 """A guest that starts or arrives has a file before it can be seen to have it."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_SECTOR_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def ram_file(store: str, directory: str, name: str, status: os.stat_result) -> R
         device=status.st_dev,
         inode=status.st_ino,
         size_bytes=status.st_size,
-        allocated_bytes=status.st_blocks * _SECTOR_BYTES,
+        allocated_bytes=status.st_blocks * SECTOR_BYTES,
         modified=status.st_mtime,
         links=status.st_nlink,
     )
