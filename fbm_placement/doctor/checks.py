@@ -18,6 +18,7 @@ from fbm_placement import connection, errors, plan, provider, report, settings
 from fbm_placement.doctor import rights, rules, versions
 from fbm_placement.hook import inspection, installation
 from fbm_placement.host import libvirt, processes, state_file
+from fbm_placement.host.announce import running_agent
 from fbm_placement.host.guests import Guest
 from fbm_placement.host.look import Host
 from fbm_placement.host.store import Store
@@ -147,7 +148,7 @@ class Doctor(UpgradeCommands):
             state = state_file.read(state_file.path(), state_file.uptime())
         except errors.HostError as exc:
             return rules.agent(str(exc), self._settings)
-        runs = any(processes.running(('fbm-agent',)))
+        runs = running_agent() is not None
         return rules.agent(None, self._settings, state.unhealthy, runs=runs)
 
     def hook(self) -> Result:
