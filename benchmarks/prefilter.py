@@ -9,6 +9,7 @@ from tests.functional.nova import costs
 
 BUDGETS = {
     'boot': (0, 0),
+    'boot to a named host': (2, 1),
     'live migration': (2, 1),
     'live migration to a named host': (3, 2),
     'cold migration': (1, 0),

@@ -12,7 +12,7 @@ from nova import exception, objects
 from oslo_db import exception as db_exception
 from oslo_log import log
 
-from fbm_filters import errors, facts, live_migration, placement
+from fbm_filters import errors, facts, live_migration, named_host, placement
 from fbm_filters.rules import SUBJECT, Answer, Host, Policy, RequestFacts, decide
 
 LOG = log.getLogger(__name__)
@@ -80,16 +80,30 @@ def _with_move(
     asked: RequestFacts, context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'
 ) -> RequestFacts:
     move = live_migration.find(context, spec)
-    if move is None:
-        return asked
-    asked = replace(asked, needs=asked.needs | frozenset(facts.kinds_of(move.port_requests)))
-    if move.source is None:
-        return asked
+    if move is not None:
+        asked = replace(asked, needs=asked.needs | frozenset(facts.kinds_of(move.port_requests)))
+    if move is None or move.source is None:
+        return replace(asked, destination=_named_host(context, spec))
     return replace(
         asked,
         source=_host(context, move.source),
         destination=None if move.destination is None else _host(context, move.destination),
     )
+
+
+def _named_host(
+    context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'
+) -> Host | None:
+    """Return the host that a request names which is no live migration.
+
+    Only the words depend on it, Placement keeps the rule anyway: so what fails here is no failure.
+    """
+    try:
+        node = named_host.find(context, spec)
+        return None if node is None else _host(context, node)
+    except Exception as exc:  # noqa: BLE001 - it is logged
+        LOG.debug('Instance %s: the host that it names: %r', spec.instance_uuid, exc)
+        return None
 
 
 def _host(context: 'nova_context.RequestContext', node: live_migration.Node) -> Host:

@@ -3,6 +3,7 @@
 
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -45,6 +46,16 @@ def providers_with(context: 'nova_context.RequestContext', trait: str) -> frozen
     url = f'/resource_providers?required={trait}'
     providers = _get(context, url, 'resource_providers', what)
     return frozenset(provider['uuid'] for provider in providers)
+
+
+def provider_named(context: 'nova_context.RequestContext', name: str) -> str | None:
+    """Return the UUID of the provider with this name, None where there is none: one request.
+
+    :raises PlacementUnknownError: Placement could not be asked
+    """
+    url = f'/resource_providers?name={urllib.parse.quote(name)}'
+    found = _get(context, url, 'resource_providers', f'which provider is {name}')
+    return found[0]['uuid'] if found else None
 
 
 def create_missing_traits(context: 'nova_context.RequestContext', traits: Iterable[str]) -> None:

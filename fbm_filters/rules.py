@@ -61,7 +61,7 @@ _HOSTS = {
 
 @dataclass(frozen=True)
 class Host:
-    """A host of a live migration, as Placement knows it."""
+    """A host, as Placement knows it."""
 
     name: str
     own_traits: frozenset[str]
@@ -85,7 +85,7 @@ class RequestFacts:
     source: Host | None = None
     """Where a live migration comes from; None: the request is no live migration."""
     destination: Host | None = None
-    """The host that a live migration names; None: the scheduler chooses."""
+    """The host that the request names; None: the scheduler chooses."""
 
 
 @dataclass(frozen=True)

@@ -91,12 +91,14 @@ class CloudTestCase(fleet.FleetTestCase):
         self.assertEqual(1, self.REFRESH_INTERVAL, 'too long for a test')
         time.sleep(self.REFRESH_INTERVAL)
 
-    def guest(self, kind, **kwargs):
+    def guest(self, kind, *, node=None, **kwargs):
         """Boot a guest; return the server, whatever has become of it."""
         flavor = self._create_flavor(
             memory_mb=512, vcpu=2, disk=1, ephemeral=0, extra_spec=GUESTS[kind]
         )
         body = self._build_server(flavor_id=flavor, networks='none', **kwargs)
+        if node is not None:
+            body['hypervisor_hostname'] = node
         return self.settled(self.api.post_server({'server': body}))
 
     def contradictory_guest(self):

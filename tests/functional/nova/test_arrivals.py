@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boot, forced boot, resize, cold migration, evacuation, unshelve, rebuild: where each may go."""
 
+import contextlib
+from unittest import mock
+
+from fbm_filters.errors import PlacementUnknownError
 from tests.functional.nova import cloud
 
 # A guest may boot on these. Nova itself refuses any page size where file_backed_memory is set.
@@ -30,6 +34,17 @@ class ArrivalTest(cloud.CloudTestCase):
                     self.assertEqual(host, self.host_of(server))
                 self.api.delete_server(server['id'])
 
+    def told_at_boot(self, kind, **where):
+        """Return the words of a boot that is refused."""
+        with self.speaking('2.60') if 'az' in where else contextlib.nullcontext():
+            server = self.guest(kind, **where)
+        self.assertEqual('ERROR', server['status'])
+        return self.fault_of(server)
+
+    def assert_words(self, words, text):
+        """A user reads these words."""
+        self.assertIn(words, text)
+
     def test_boot_where_the_scheduler_chooses(self):
         """Never a wrong one, however many are asked for."""
         self.start('disk', 'tmpfs', 'plain', 'sick')
@@ -47,6 +62,27 @@ class ArrivalTest(cloud.CloudTestCase):
             self.assertEqual('ERROR', server['status'])
             server = self.guest('small pages', az='nova:plain')
             self.assertEqual('ACTIVE', server['status'])
+
+    def test_a_named_host_that_does_not_fit_is_told_to_the_user(self):
+        """However it is named: which host, and which rule."""
+        self.start('disk', 'plain', 'sick')
+        for named in ({'host': 'disk'}, {'az': 'nova:disk'}, {'az': 'nova:disk:disk'}):
+            told = self.told_at_boot('small pages', **named)
+            self.assertIn('name another host, or none: disk is a host with file-backed', told)
+            self.assertIn('a memory page size (hw:mem_page_size) needs a host without', told)
+        told = self.told_at_boot('forbidden', node='disk')
+        self.assertIn('trait:CUSTOM_FILE_BACKED_MEMORY=forbidden', told)
+        told = self.told_at_boot('plain', host='sick')
+        self.assertIn('sick is an unhealthy host, but every instance needs a healthy', told)
+
+    def test_a_named_host_of_which_nothing_is_known(self):
+        """Then it is left to Nova: a boot that fits goes on."""
+        self.start('disk')
+        away = PlacementUnknownError('the traits', 'away')
+        with mock.patch('fbm_filters.placement.own_traits_of', side_effect=away) as asked:
+            server = self.guest('plain', host='disk')
+        asked.assert_called_once()
+        self.assertEqual('ACTIVE', server['status'])
 
     def test_a_contradiction_is_told_to_the_user(self):
         """Both sides, in the server's fault, within what Nova keeps of it."""
@@ -81,6 +117,17 @@ class ArrivalTest(cloud.CloudTestCase):
         self.force_down('disk')
         self._evacuate_server(server, expected_state='ACTIVE')
         self.assertEqual('tmpfs', self.host_of(server))
+
+    def test_evacuation_to_a_named_host_that_does_not_fit(self):
+        """The server's fault tells why not there."""
+        self.start('disk', 'sick')
+        server = self.guest('plain', host='disk')
+        self.force_down('disk')
+        action = {'evacuate': {'host': 'sick'}}
+        self.admin_api.post_server_action(server['id'], action)
+        self._wait_for_migration_status(server, ['error'])
+        server = self.admin_api.get_server(server['id'])
+        self.assert_words('sick is an unhealthy host, but', self.fault_of(server))
 
     def test_evacuation_with_no_host_that_fits(self):
         """It stays where it was."""
@@ -121,6 +168,16 @@ class ArrivalByTheFilterAloneTest(ArrivalTest):
         with self.speaking('2.60'):
             server = self.guest('small pages', az='nova:disk')
         self.assertEqual('ERROR', server['status'])
+
+    def test_a_named_host_that_does_not_fit_is_told_to_the_user(self):
+        """Refused all the same; the reason is in the scheduler's log."""
+        self.start('disk')
+        self.told_at_boot('small pages', host='disk')
+        self.assert_words('name another host, or none: disk is a host with', '')
+
+    def assert_words(self, words, text):
+        """The scheduler's log has these words."""
+        self.assertIn(words, self.stdlog.logger.output)
 
     def test_a_contradiction_is_told_to_the_user(self):
         """Refused all the same; the reason is in the scheduler's log."""

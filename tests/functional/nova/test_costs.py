@@ -14,6 +14,7 @@ class PreFilterCostsTest(costs.CostsTestCase):
             {
                 'first boot': (0, 1),
                 'boot': (0, 0),
+                'boot to a named host': (2, 1),
                 'live migration': (2, 1),
                 'live migration to a named host': (3, 2),
                 'cold migration': (1, 0),
