@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from tests.e2e.lab import huge_pages
 from tests.e2e.lab.store import Disk, Tmpfs
 from tests.e2e.openstack import image, remote_shell, template
 from tests.e2e.openstack.api import Api, Server, wait_until
@@ -17,6 +18,8 @@ from tests.e2e.openstack.database import MariaDB
 CAPACITY = 1024
 MEMORY = 64
 """MiB, of a server."""
+HUGE_PAGES = 96
+"""MiB, of the machine; the host without file-backed memory can use them."""
 
 
 class Cloud:
@@ -24,7 +27,7 @@ class Cloud:
 
     :ivar disk: enabled, the store is on a disk
     :ivar ram: enabled, the store is a tmpfs
-    :ivar plain: disabled, and emptier than both
+    :ivar plain: disabled, and emptier than both; it has huge pages
     """
 
     def __init__(self, directory: Path) -> None:
@@ -66,6 +69,8 @@ class Cloud:
         control.start()
 
     def _start_nodes(self, stack: ExitStack, cache: Path) -> None:
+        # nova-compute asks libvirt once how many there are.
+        stack.enter_context(huge_pages.reserved(HUGE_PAGES))
         hosts = self.directory / 'h'
         hosts.mkdir()
         remote_shell.install(hosts / 'bin', hosts)
@@ -74,7 +79,7 @@ class Cloud:
             {
                 'disk': {'store': Disk(1536), 'capacity': CAPACITY},
                 'ram': {'store': Tmpfs(1536), 'capacity': CAPACITY},
-                'plain': {},
+                'plain': {'huge_pages': True},
             }.items(),
             1,
         ):

@@ -20,6 +20,7 @@ from tests.services.server import write_ini
 NOVA_CONF = '/etc/nova/nova.conf'
 HOOKS = '/etc/libvirt/hooks'
 RUN = '/run/fbm-agent'
+HUGE_PAGES = '/var/lib/nova/huge'
 STATE_FILE = f'{RUN}/host.json'
 
 INTERVAL = 5
@@ -36,6 +37,7 @@ class ComputeNode:
         puts into the libvirt URI of a live migration
     :param store: what is mounted on memory_backing_dir; None: a host without file-backed memory
     :param capacity: [libvirt]file_backed_memory, MiB
+    :param huge_pages: whether libvirt can give guests the huge pages of this machine
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class ComputeNode:
         *,
         store: Store | None = None,
         capacity: int = 0,
+        huge_pages: bool = False,
         cache: Path | None = None,
     ) -> None:
         self.control = control
@@ -54,6 +57,7 @@ class ComputeNode:
         self.address = f'127.0.0.1{number}'
         self.number = number
         self.capacity = capacity
+        self._huge_pages = huge_pages
         self.host = LibvirtHost(
             name, hosts / self.address, store=store, cache=cache, libvirtd=False
         )
@@ -67,6 +71,8 @@ class ComputeNode:
             stack.enter_context(self.host)
             self.host.path('/var/lib/nova/instances').mkdir()
             self._configure_qemu()
+            if self._huge_pages:
+                self._mount_huge_pages()
             self.install_hook()
             self.configure('libvirt', file_backed_memory=self.capacity)
             self.compute = self.host.process(
@@ -145,6 +151,12 @@ class ComputeNode:
                 f'migration_address = "{self.address}"\nmigration_host = "{self.address}"\n'
                 f'migration_port_min = {first}\nmigration_port_max = {first + _PORTS_EACH - 1}\n'
             )
+
+    def _mount_huge_pages(self) -> None:
+        self.host.run('mkdir', HUGE_PAGES)
+        self.host.run('mount', '-t', 'hugetlbfs', '-o', 'pagesize=2M', 'huge', HUGE_PAGES)
+        with self.host.path('/etc/libvirt/qemu.conf').open('a') as file:
+            file.write(f'hugetlbfs_mount = "{HUGE_PAGES}"\n')
 
     def _environment(self) -> dict[str, str]:
         shells = self.host.directory.parent / 'bin'

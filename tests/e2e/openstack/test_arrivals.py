@@ -5,6 +5,7 @@ import pytest
 
 from fbm_placement import names
 from tests.e2e.openstack.api import wait_until
+from tests.e2e.openstack.compute import HUGE_PAGES
 from tests.e2e.openstack.layers import assert_whole
 
 REQUIRED = {f'trait:{names.TRAIT_ENABLED}': 'required'}
@@ -50,14 +51,22 @@ def test_a_flavor_decides(cloud, boot):
     assert_whole(cloud, boot('dram'), cloud.plain)
 
 
-def test_a_page_size(cloud, boot, create):
-    """It goes to the host without file-backed memory; named one with it, it is told why not."""
-    cloud.flavor('pages', **{'hw:mem_page_size': 'small'})
-    server = boot('pages')
-    assert server.node is cloud.plain
-    refused = create('pages', host='disk').show()
-    assert refused['status'] == 'ERROR'
-    assert refused['OS-EXT-SRV-ATTR:host'] is None
+@pytest.mark.parametrize('size', ['small', 'large'])
+def test_a_page_size(cloud, boot, create, size):
+    """It goes to the host without file-backed memory; where another is named, it is told why."""
+    cloud.flavor(size, **{'hw:mem_page_size': size})
+    server = boot(size)
+    guest = assert_whole(cloud, server, cloud.plain)
+    in_huge_pages = [one.path.startswith(HUGE_PAGES) for one in guest.mappings()]
+    assert in_huge_pages == [size == 'large']
+    # The scheduler's filters are skipped for the second.
+    for named in ({'host': 'disk'}, {'availability_zone': 'nova:disk'}):
+        refused = create(size, **named).show()
+        assert refused['status'] == 'ERROR'
+        assert refused['OS-EXT-SRV-ATTR:host'] is None
+        words = refused['fault']['message']
+        assert 'name another host, or none: disk is a host with file-backed memory' in words
+        assert '(hw:mem_page_size) needs a host without file-backed memory' in words
 
 
 def test_contradiction(cloud, create):
