@@ -18,7 +18,7 @@ E2E_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-s
 # make E2E=e2e e2e: the hosts alone; E2E=cloud: the cloud alone
 E2E ?= e2e,cloud
 
-.PHONY: help test test-devstack test-nova e2e demo docs genconfig build bench clean
+.PHONY: help test test-oldest test-devstack test-nova e2e demo docs genconfig build bench clean
 
 help:  ## This list
 	@echo 'Each target makes what it needs first, in .venv and .tox (delete them with "make clean").'
@@ -35,6 +35,9 @@ $(TOX): constraints.txt
 
 test: $(TOX)  ## Style and types, unit tests, functional tests: what a change must pass
 	$(TOX) run -m test
+
+test-oldest: $(TOX)  ## The unit tests with the oldest versions that are promised; needs a C compiler
+	$(TOX) run -e oldest
 
 test-devstack: $(TOX)  ## The devstack plugin, against stubs of devstack's functions
 	$(TOX) run -e devstack

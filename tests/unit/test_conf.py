@@ -168,7 +168,7 @@ def test_versions_are_ignored(home):
         ('auth_type = password', '[placement]: Auth plugin requires parameters'),
         (
             'auth_type = none\nendpoint = http://placement.test\ntimeout = soon',
-            "[placement]: timeout: could not convert string to float: 'soon' (in ",
+            '[placement]: timeout: ',
         ),
     ],
 )

@@ -435,7 +435,7 @@ def test_a_missing_cafile(home, debug_log):
 
 def test_a_server_that_never_answers(home, peer, debug_log):
     """[placement]timeout ends the wait for an answer."""
-    home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\ntimeout = 0.02\n')
+    home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\ntimeout = 1\n')
     line = str(trouble(lambda: Requester(connect(home.load())).get(PATH)))
     assert 'timed out' in line
     assert '[placement]timeout too short?' in line
