@@ -8,7 +8,7 @@ from nova.scheduler import utils as scheduler_utils
 from nova.virt import hardware
 from oslo_log import log
 
-from fbm_filters.rules import RequestFacts
+from fbm_filters.rules import TRAIT_OF_NOVA, RequestFacts
 from fbm_placement.names import TRAIT_ENABLED
 
 LOG = log.getLogger(__name__)
@@ -17,6 +17,7 @@ VGPU = 'VGPU'
 _VDPA = 'vdpa'
 _WORDS = (
     TRAIT_ENABLED,  # and so the other two, which begin with it
+    TRAIT_OF_NOVA,
     'mem_page_size',
     'cpu_realtime',
     'mem_encryption',

@@ -87,10 +87,12 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
             return []
         hosts = list(filter_obj_list)
         try:
-            snapshot = self._snapshots.recent(context)
+            # What is new on a host that was disabled must not be missed: there it fails late.
+            earliest = begun_at if answer.is_live_migration else None
+            snapshot = self._snapshots.recent(context, earliest)
             passed, rejections = apply(answer, hosts, snapshot)
             if rejections and snapshot.begun_at < begun_at:
-                snapshot = self._snapshots.since(context, begun_at)
+                snapshot = self._snapshots.recent(context, begun_at)
                 passed, rejections = apply(answer, hosts, snapshot)
         except Exception as exc:  # noqa: BLE001 - it is logged there
             return hosts if goes_on_without_placement(spec_obj, answer, exc) else []

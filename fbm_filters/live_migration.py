@@ -32,9 +32,16 @@ class Move:
 
 
 def is_move(spec: 'objects.RequestSpec') -> bool:
-    """Tell whether the request moves an instance: those are limited to its cell, a boot is not."""
+    """Tell whether the request moves an instance: it has a cell, or may leave it; a boot has none.
+
+    A cold migration to a named host has none either, where it may cross cells
+    (nova/conductor/tasks/migrate.py).
+    """
     destination = spec.requested_destination if 'requested_destination' in spec else None
-    return bool(destination and 'cell' in destination and destination.cell)
+    if not destination:
+        return False
+    names = ('cell', 'allow_cross_cell_move')
+    return any(name in destination and getattr(destination, name) for name in names)
 
 
 def find(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') -> Move | None:
@@ -51,7 +58,7 @@ def find(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') ->
         return None
     destination = spec.requested_destination
     # Elevated: an instance is else only found by its own project.
-    with nova_context.target_cell(context.elevated(), destination.cell) as cell:
+    with nova_context.target_cell(context.elevated(), _cell(context, spec)) as cell:
         instance = objects.Instance.get_by_uuid(
             cell, spec.instance_uuid, expected_attrs=['pci_requests']
         )
@@ -66,6 +73,15 @@ def find(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') ->
             source=Node(host=source.host, uuid=source.uuid),
             destination=_destination(cell, destination),
         )
+
+
+def _cell(
+    context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'
+) -> 'objects.CellMapping':
+    destination = spec.requested_destination
+    if 'cell' in destination and destination.cell:
+        return destination.cell
+    return objects.InstanceMapping.get_by_instance_uuid(context, spec.instance_uuid).cell_mapping
 
 
 def _destination(cell: 'nova_context.RequestContext', named: 'objects.Destination') -> Node | None:

@@ -12,6 +12,10 @@ from fbm_placement.names import OWN_TRAITS, TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNH
 
 SUBJECT = 'File-backed memory'
 
+TRAIT_OF_NOVA = 'COMPUTE_MEM_BACKING_FILE'
+"""What nova-compute 31 and later says of a host whose *new* guests are file-backed, by nova.conf;
+TRAIT_ENABLED tells what the guests there are. To ask for the one is to ask for the other."""
+
 ANY = 'any'
 FORBIDDEN = 'forbidden'
 
@@ -127,6 +131,7 @@ class Answer:
     restrictions: tuple[Restriction, ...]
     refusal: str | None = None
     """Why there is no such host at all, and what to change."""
+    is_live_migration: bool = False
 
     @property
     def required(self) -> frozenset[str]:
@@ -155,7 +160,11 @@ def decide(facts: RequestFacts, policy: Policy) -> Answer:
     migration. A rebuild in place is left to Nova.
     """
     restrictions = tuple(_restrictions(facts, policy))
-    return Answer(restrictions, _contradiction(restrictions) or _misfit(restrictions, facts))
+    return Answer(
+        restrictions,
+        refusal=_contradiction(restrictions) or _misfit(restrictions, facts),
+        is_live_migration=facts.source is not None,
+    )
 
 
 def _restrictions(facts: RequestFacts, policy: Policy) -> Iterable[Restriction]:
@@ -165,7 +174,7 @@ def _restrictions(facts: RequestFacts, policy: Policy) -> Iterable[Restriction]:
         yield Restriction(
             TRAIT_ENABLED,
             required=facts.source.enabled,
-            asker=f'the guest on {facts.source.name}',
+            asker=_guest(facts.source, facts.destination),
             why="libvirt does not change the kind of a guest's memory in a live migration",
         )
     elif policy.default_policy == FORBIDDEN and not any(r.trait == TRAIT_ENABLED for r in asked):
@@ -178,14 +187,23 @@ def _restrictions(facts: RequestFacts, policy: Policy) -> Iterable[Restriction]:
     yield Restriction(TRAIT_UNHEALTHY, required=False, asker='every instance')
 
 
+def _guest(source: Host, destination: Host | None) -> str:
+    """Name a running guest; its host is told to who has named one, by Nova's policy an admin."""
+    return 'the running guest' if destination is None else f'the guest on {source.name}'
+
+
 def _asked_for(facts: RequestFacts) -> Iterable[Restriction]:
     for trait in sorted(facts.required & OWN_TRAITS):
         yield Restriction(trait, required=True, asker=f'trait:{trait}=required')
-    if TRAIT_DISK in facts.required and TRAIT_ENABLED not in facts.required:
-        # A host has the one only together with the other.
-        yield Restriction(TRAIT_ENABLED, required=True, asker=f'trait:{TRAIT_DISK}=required')
+    for trait in (TRAIT_DISK, TRAIT_OF_NOVA):
+        if trait in facts.required and TRAIT_ENABLED not in facts.required:
+            # A host has the one only together with the other.
+            yield Restriction(TRAIT_ENABLED, required=True, asker=f'trait:{trait}=required')
     for trait in sorted(facts.forbidden & OWN_TRAITS):
         yield Restriction(trait, required=False, asker=f'trait:{trait}=forbidden')
+    if TRAIT_OF_NOVA in facts.forbidden:
+        asker = f'trait:{TRAIT_OF_NOVA}=forbidden'
+        yield Restriction(TRAIT_ENABLED, required=False, asker=asker)
 
 
 def _needed(facts: RequestFacts, policy: Policy) -> Iterable[Restriction]:

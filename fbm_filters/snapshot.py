@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which providers have which of the three traits: the whole cloud in three requests."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,9 @@ from fbm_filters.placement import EnsuredTraits
 from fbm_placement.names import OWN_TRAITS
 
 LOG = log.getLogger(__name__)
+
+MOST_INTERVALS = 5
+"""For so many refresh intervals a snapshot is better than none."""
 
 
 @dataclass(frozen=True)
@@ -41,44 +45,50 @@ class Snapshots:
         self._clock = clock
         self._lock = threading.Lock()
         self._latest: Snapshot | None = None
-        self._failed_at: float | None = None
+        self._failed_at = -math.inf
+        self._failure: errors.PlacementUnknownError | None = None
 
     def now(self) -> float:
         """Return the time by which snapshots are dated."""
         return self._clock()
 
-    def recent(self, context: 'nova_context.RequestContext') -> Snapshot:
-        """Return a snapshot that is not older than the refresh interval.
+    def recent(
+        self, context: 'nova_context.RequestContext', earliest: float | None = None
+    ) -> Snapshot:
+        """Return a snapshot begun at ``earliest`` or later; None: a refresh interval ago.
 
-        :raises PlacementUnknownError: there is none at all, and Placement doesn't answer
+        Where Placement fails it is an older one, for MOST_INTERVALS.
+
+        :raises PlacementUnknownError: there is none that is young enough
         """
-        return self.since(context, self._clock() - self._refresh_interval)
-
-    def since(self, context: 'nova_context.RequestContext', earliest: float) -> Snapshot:
-        """Return a snapshot begun at ``earliest`` or later, or an older one if Placement fails.
-
-        :raises PlacementUnknownError: there is none at all, and Placement doesn't answer
-        """
+        asked_at = self._clock()
+        if earliest is None:
+            earliest = asked_at - self._refresh_interval
         latest = self._latest
         if latest is not None and latest.begun_at >= earliest:
             return latest
-        asked_at = self._clock()
         with self._lock:
             latest = self._latest
             if latest is not None and latest.begun_at >= earliest:
                 return latest
             # Who waited while another failed doesn't wait for a time-out of its own too.
-            if latest is not None and self._failed_at is not None and self._failed_at >= asked_at:
-                return latest
-            try:
-                self._latest = self._fetch(context)
-            except errors.PlacementUnknownError as exc:
-                self._failed_at = self._clock()
-                if latest is None:
-                    raise
-                LOG.warning('%s; going on with what it said %.0f s ago', exc, self._age(latest))
-                return latest
-            return self._latest
+            if self._failure is None or self._failed_at < asked_at:
+                try:
+                    self._latest = self._fetch(context)
+                except errors.PlacementUnknownError as exc:
+                    self._failed_at, self._failure = self._clock(), exc
+                else:
+                    self._failure = None
+                    return self._latest
+            return self._still_good(self._failure)
+
+    def _still_good(self, failure: errors.PlacementUnknownError) -> Snapshot:
+        latest = self._latest
+        age = None if latest is None else self._clock() - latest.begun_at
+        if latest is None or age is None or age > MOST_INTERVALS * self._refresh_interval:
+            raise failure
+        LOG.warning('%s; going on with what it said %.0f s ago', failure, age)
+        return latest
 
     def _fetch(self, context: 'nova_context.RequestContext') -> Snapshot:
         begun_at = self._clock()
@@ -87,6 +97,3 @@ class Snapshots:
             trait: placement.providers_with(context, trait) for trait in sorted(OWN_TRAITS)
         }
         return Snapshot(begun_at, providers)
-
-    def _age(self, snapshot: Snapshot) -> float:
-        return self._clock() - snapshot.begun_at

@@ -18,6 +18,7 @@ GUESTS = {
     'plain': {},
     'required': {'trait:CUSTOM_FILE_BACKED_MEMORY': 'required'},
     'forbidden': {'trait:CUSTOM_FILE_BACKED_MEMORY': 'forbidden'},
+    'in words of Nova': {'trait:COMPUTE_MEM_BACKING_FILE': 'required'},
     'small pages': {'hw:mem_page_size': 'small'},
     'large pages': {'hw:mem_page_size': 'large'},
     'realtime': {

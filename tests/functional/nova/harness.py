@@ -11,11 +11,11 @@ import pathlib
 import sys
 import warnings
 
-NOVA_RELEASE = int(importlib.metadata.version('nova').partition('.')[0])
+NOVA_RELEASE = tuple(int(part) for part in importlib.metadata.version('nova').split('.')[:2])
 
 # The import below decides whether eventlet patches the world. 34's services run on threads; the
 # releases before it know the switch, but hang or fail unpatched.
-if NOVA_RELEASE >= 34:
+if NOVA_RELEASE >= (34,):
     os.environ.setdefault('OS_NOVA_DISABLE_EVENTLET_PATCHING', '1')
 
 import nova.tests.functional  # noqa: E402, F401  (this import patches, or forbids to)

@@ -23,8 +23,6 @@ REFRESH = 300
 """[compute]resource_provider_association_refresh, seconds."""
 INTERVAL = 60
 """[file_backed_memory]interval, seconds."""
-BETWEEN = 20
-"""How long after nova-compute the agent looks, seconds."""
 HOUR = 3600
 
 _REPORTING = (
@@ -76,19 +74,22 @@ class QuarrelTestCase(fleet.FleetTestCase):
         )
         return agent, asked
 
-    def an_hour(self, agent):
-        """Let an hour pass; return for how many seconds of it the inventory was wrong."""
+    def an_hour(self, agent, between):
+        """Let an hour pass, the agent so many seconds behind nova-compute.
+
+        Return for how many seconds the inventory was wrong, and how often it was overwritten.
+        """
         wrong, overwrites = 0, 0
         manager = self.computes['host'].manager
         for _ in range(HOUR // PERIODIC):
             manager.update_available_resource(self.context)
             was_right = self.is_right()
             overwrites += not was_right
-            self.now += BETWEEN
+            self.now += between
             agent.run_pass()
-            wrong += 0 if was_right else BETWEEN
+            wrong += 0 if was_right else between
             self.assertTrue(self.is_right())
-            self.now += PERIODIC - BETWEEN
+            self.now += PERIODIC - between
         return wrong, overwrites
 
     def is_right(self):
@@ -105,6 +106,14 @@ class QuarrelTestCase(fleet.FleetTestCase):
         self.computes['host'].manager.reportclient.clear_provider_cache()
 
     def test_how_long_and_how_dear_it_is_and_that_it_ends(self):
+        """The agent looks just after nova-compute: as good as it can be."""
+        self.quarrel(between=1)
+
+    def test_at_its_worst(self):
+        """The agent has just looked when nova-compute writes."""
+        self.quarrel(between=59)
+
+    def quarrel(self, between):
         self.context = fleet.nova.context.get_admin_context()
         self.start_host('host')
         agent, asked = self.an_agent()
@@ -112,13 +121,11 @@ class QuarrelTestCase(fleet.FleetTestCase):
         agent.run_pass()
         asked.clear()
 
-        wrong, overwrites = self.an_hour(agent)
+        wrong, overwrites = self.an_hour(agent, between)
         print(f'{overwrites} overwrites, {wrong} s wrong, {len(asked)} + {len(novas)} requests')
         # Where the cache is stale at the first periodic run after 300 s, and again after its own
         # write; and only until the agent looks again.
         self.assertIn(overwrites, range(8, 13))
-        self.assertEqual(overwrites * BETWEEN, wrong)
-        self.assertLessEqual(wrong, overwrites * INTERVAL)
         # Of the agent: one request for each look, four more for each repair.
         self.assertLessEqual(len(asked), HOUR // INTERVAL + 4 * overwrites)
         # Of nova-compute: one for each time that it put its own value back.
@@ -134,7 +141,7 @@ class QuarrelTestCase(fleet.FleetTestCase):
         asked.clear()
         quarrelling = len(novas)
         novas.clear()
-        wrong, overwrites = self.an_hour(agent)
+        wrong, overwrites = self.an_hour(agent, between)
         print(f'mended: {overwrites} overwrites, {len(asked)} + {len(novas)} requests')
         self.assertEqual((0, 0), (wrong, overwrites))
         # One more for each write, about; what else it asks in an hour varies by a few.

@@ -9,9 +9,9 @@ import time
 import pytest
 from nova import context as nova_context
 
-from fbm_filters import host_filter, placement, policy, snapshot
+from fbm_filters import host_filter, placement, policy, rules, snapshot
 from fbm_filters.errors import PlacementUnknownError
-from fbm_filters.rules import Policy
+from fbm_filters.rules import Policy, RequestFacts, decide
 from fbm_placement.names import TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
 from tests.unit.filters.test_facts import spec
 from tests.unit.filters.test_prefilter import Traits
@@ -155,6 +155,24 @@ def test_the_old_snapshot_is_kept_when_placement_fails(alone, world) -> None:
     assert left(alone.filter_all(HOSTS, spec({'hw:mem_page_size': 'small'}))) == ['plain']
 
 
+def test_a_snapshot_is_not_kept_for_ever(alone, world) -> None:
+    """After five intervals it is as if there were none."""
+    alone.filter_all(HOSTS, spec())
+    world.now, world.trouble = 301.0, PlacementUnknownError('x', 'y')
+    assert alone.filter_all(HOSTS, spec({'hw:mem_page_size': 'small'})) == []
+    assert left(alone.filter_all(HOSTS, spec())) == [host.uuid for host in HOSTS]
+
+
+def test_a_live_migration_is_not_let_through_on_an_old_snapshot(alone, world, monkeypatch) -> None:
+    """A host that is another kind by now would refuse it late."""
+    answer = decide(RequestFacts(source=rules.Host('source', frozenset())), Policy())
+    monkeypatch.setattr(host_filter, 'answer_for', lambda *_args: answer)
+    assert left(alone.filter_all(HOSTS, spec())) == ['plain']
+    world.now = 1.0
+    world.providers[TRAIT_ENABLED].add('plain')
+    assert alone.filter_all(HOSTS, spec()) == []
+
+
 def test_without_any_snapshot(alone, world) -> None:
     """A plain request passes; one that the rules are about finds no host."""
     world.trouble = PlacementUnknownError('x', 'y')
@@ -174,7 +192,7 @@ def test_one_thread_fetches_and_the_others_wait(world, monkeypatch) -> None:
     snapshots = world.snapshots()
     found = []
     threads = [
-        threading.Thread(target=lambda: found.append(snapshots.since(CONTEXT, 0.0)))
+        threading.Thread(target=lambda: found.append(snapshots.recent(CONTEXT, 0.0)))
         for _ in range(20)
     ]
     for thread in threads:

@@ -6,7 +6,15 @@ import itertools
 import pytest
 
 from fbm_filters import rules
-from fbm_filters.rules import FORBIDDEN, NEEDS, Host, Policy, RequestFacts, decide
+from fbm_filters.rules import (
+    FORBIDDEN,
+    NEEDS,
+    TRAIT_OF_NOVA,
+    Host,
+    Policy,
+    RequestFacts,
+    decide,
+)
 from fbm_placement.names import OWN_TRAITS, TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
 
 PLAIN = frozenset[str]()
@@ -49,6 +57,8 @@ def on(traits: frozenset[str], name: str = 'compute-1') -> Host:
         (RequestFacts(forbidden=frozenset({TRAIT_DISK})), {'plain', 'tmpfs'}),
         (RequestFacts(forbidden=frozenset({TRAIT_UNHEALTHY})), {'plain', 'tmpfs', 'disk'}),
         (RequestFacts(required=frozenset({'CUSTOM_OTHER'})), {'plain', 'tmpfs', 'disk'}),
+        (RequestFacts(required=frozenset({TRAIT_OF_NOVA})), {'tmpfs', 'disk'}),
+        (RequestFacts(forbidden=frozenset({TRAIT_OF_NOVA})), {'plain'}),
         (needing('page_size'), {'plain'}),
         *((needing(name), {'plain', 'tmpfs'}) for name in DISK_NEEDS),
         (needing('realtime', required=frozenset({TRAIT_ENABLED})), {'tmpfs'}),
@@ -76,6 +86,9 @@ def test_default_policy() -> None:
     assert open_to(needing('realtime'), policy) == {'plain'}
     assert open_to(RequestFacts(forbidden=frozenset({TRAIT_DISK})), policy) == {'plain'}
     assert open_to(RequestFacts(required=frozenset({TRAIT_DISK})), policy) == {'disk'}
+    # Who asks in Nova's own words is heard too.
+    asked = RequestFacts(required=frozenset({TRAIT_OF_NOVA}))
+    assert open_to(asked, policy) == {'tmpfs', 'disk'}
 
 
 @pytest.mark.parametrize('name', sorted(NEEDS))
@@ -112,10 +125,26 @@ def test_a_need_can_be_taken_off_the_list(name: str) -> None:
             needing('page_size', required=frozenset({TRAIT_DISK})),
             ['trait:CUSTOM_FILE_BACKED_MEMORY_DISK=required', 'hw:mem_page_size'],
         ),
-        (needing('page_size', source=on(TMPFS)), ['the guest on compute-1', 'hw:mem_page_size']),
+        (needing('page_size', source=on(TMPFS)), ['the running guest', 'hw:mem_page_size']),
         (
             RequestFacts(required=frozenset({TRAIT_ENABLED}), source=on(PLAIN)),
+            ['trait:CUSTOM_FILE_BACKED_MEMORY=required', 'the running guest'],
+        ),
+        (
+            RequestFacts(
+                required=frozenset({TRAIT_ENABLED}), source=on(PLAIN), destination=on(DISK)
+            ),
             ['trait:CUSTOM_FILE_BACKED_MEMORY=required', 'the guest on compute-1'],
+        ),
+        (
+            needing('page_size', required=frozenset({TRAIT_OF_NOVA})),
+            ['trait:COMPUTE_MEM_BACKING_FILE=required', 'hw:mem_page_size'],
+        ),
+        (
+            RequestFacts(
+                required=frozenset({TRAIT_ENABLED}), forbidden=frozenset({TRAIT_OF_NOVA})
+            ),
+            ['=required', 'trait:COMPUTE_MEM_BACKING_FILE=forbidden'],
         ),
         (
             RequestFacts(required=frozenset({TRAIT_UNHEALTHY})),
