@@ -105,7 +105,7 @@ def guests(settings: Settings, all_guests: Sequence[Guest]) -> Result:
     nova = [guest for guest in all_guests if guest.is_nova]
     left = draining.remaining_guests(settings.enabled, nova)
     if left:
-        return warning(draining.tell(settings.enabled, left))
+        return warning(draining.tell(settings.enabled, left, len(nova) - len(left)))
     if nova and not settings.enabled:
         return success(
             f'{count(len(nova), "guest", "guests")} in DRAM: turned on, this host takes nothing '

@@ -35,8 +35,11 @@ def common_state(guests: Iterable[Guest]) -> bool | None:
     return None
 
 
-def tell(enabled: bool, remaining: Sequence[Guest]) -> str:
-    """Tell how many guests are left, which, and what moves them on."""
+def tell(enabled: bool, remaining: Sequence[Guest], changed: int = 0) -> str:
+    """Tell how many guests are left, which, and what moves them on.
+
+    :param changed: how many of Nova's guests are already what the host is to be
+    """
     if enabled:
         kind, elsewhere = 'not file-backed', 'hosts without file-backed memory'
         option = 'is set'
@@ -54,5 +57,17 @@ def tell(enabled: bool, remaining: Sequence[Guest]) -> str:
         mend = f'migrate them live to {elsewhere}, or {mend}'
     return (
         f'draining: [libvirt]file_backed_memory {option}, but {left} {kind}: {named}'
-        f'{f" and {more} more" if more > 0 else ""}; {mend}'
+        f'{f" and {more} more" if more > 0 else ""}; {mend}{_stay(enabled, changed)}'
+    )
+
+
+def _stay(enabled: bool, changed: int) -> str:
+    """Tell that those which have changed stay: the scheduler knows one kind for all of a host."""
+    if not changed:
+        return ''
+    are = count(changed, 'guest that is', 'guests that are')
+    kind = 'file-backed' if enabled else 'not file-backed'
+    return (
+        f'; until then migrate no guest live that was started anew: the {are} {kind} by now would '
+        'go to a host of the other kind, and fail'
     )

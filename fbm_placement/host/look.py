@@ -66,7 +66,9 @@ class Host:
         except errors.HostError as exc:
             return self._blind(settings, options, str(exc))
         left = draining.remaining_guests(settings.enabled, guests)
-        drains = self._drained.after((draining.tell(settings.enabled, left),) if left else ())
+        changed = sum(guest.is_nova for guest in guests) - len(left)
+        told = (draining.tell(settings.enabled, left, changed),) if left else ()
+        drains = self._drained.after(told)
         # One that is between two lives is still there.
         self._may_restart.update(dict.fromkeys(guest.uuid for guest in left))
         if not drains:

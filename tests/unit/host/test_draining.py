@@ -84,3 +84,14 @@ def test_a_guest_that_fits_no_kind_of_host_can_only_be_started_anew():
     )
     assert 'migrate' not in told
     assert 'migrate them live' in tell(True, guests(Backing.PRIVATE_FILE, Backing.DRAM))
+
+
+@pytest.mark.parametrize(('enabled', 'kind'), [(True, 'file-backed'), (False, 'not file-backed')])
+def test_those_that_were_started_anew_must_stay(enabled, kind):
+    """The scheduler knows one kind for all guests of a host: theirs is not the published one."""
+    told = tell(enabled, guests(Backing.FILE), 2)
+    assert told.endswith(
+        '; until then migrate no guest live that was started anew: the 2 guests that are '
+        f'{kind} by now would go to a host of the other kind, and fail'
+    )
+    assert 'started anew' not in tell(enabled, guests(Backing.FILE))
