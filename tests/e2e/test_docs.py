@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command of the documentation, run as it is written.
+"""Every command of the documentation, run as it is written; those inside a sentence are looked up.
 
 Real: everything but systemctl, because no systemd runs in a host of the lab; what the units
 themselves say is checked by systemd-analyze (tests/unit/test_unit_file.py), and ``pip`` by
 tests/release.
 """
 
+import itertools
 import json
 import re
 import shlex
@@ -35,13 +36,16 @@ SYSTEMCTL = """#!/bin/sh
 echo "$*" >>"$0.log"
 """
 
-# Others run these.
-ELSEWHERE = {
-    r'make \w+|\.venv/bin/tox run -e .*|\.tox/demo/bin/fbm-agent --help': '.ci/run',
-    r'pip (un)?install fbm-placement': 'tests/release',
-    r'systemctl [^&]*(&& systemctl [^&]*)?': 'SYSTEMCTL here, and systemd-analyze on the units',
-    r'sudo /opt/stack/.*': 'tests/devstack',
-}
+CI = (REPOSITORY / '.ci/run').read_text()
+UNITS = (
+    'devstack@fbm-agent',
+    'fbm-agent',
+    'fbm-check',
+    'libvirtd',
+    'nova-compute',
+    'srv-fbm.mount',
+)
+INLINE = re.compile(r'``((?:openstack|fbm-agent|fbm-status|make|systemctl) [^`]+)``')
 
 
 def commands(document):
@@ -113,16 +117,28 @@ def test_a_store_is_prepared_by_the_book(host, disk, boot):
         guest.destroy()
 
 
+def runs_elsewhere(command):
+    """Tell whether another test runs it."""
+    if re.match(r'make |\.venv/bin/tox |\.tox/', command):
+        assert command in CI, f'.ci/run does not run {command!r}'
+        return True
+    # tests/release, by the name of the wheel; tests/devstack.
+    return re.fullmatch(r'pip (un)?install fbm-placement|sudo /opt/stack/.*', command) is not None
+
+
 @pytest.mark.parametrize('document', OTHERS)
 def test_every_command_is_run(document, host):
     """One that nobody runs is wrong sooner or later; one that is new must be run somewhere."""
     openstack = OpenStackCommand.with_token(host.compute.url)
     for command in commands(document):
-        if any(re.fullmatch(pattern, command) for pattern in ELSEWHERE):
+        if runs_elsewhere(command):
             continue
         if command.startswith('openstack '):
             words = command.replace('<uuid>', host.compute.uuid)
             assert openstack.text(*shlex.split(words)[1:])
+        elif command.startswith('systemctl '):
+            assert_unit(command)
+            type_in(host, command)
         elif command.startswith('install '):
             source = re.search(r'\S+/(nova-compute.service.d/\S+)', command)
             shipped = command.replace(source[0], str(REPOSITORY / 'systemd' / source[1]), 1)
@@ -136,9 +152,46 @@ def test_every_command_is_run(document, host):
             assert 'usage:' not in done.stderr
 
 
+def assert_unit(command):
+    """The units that it names are ours, or those that ours depend on."""
+    for part in command.split(' && '):
+        _systemctl, verb, *rest = part.split()
+        units = [word.removesuffix('.service') for word in rest if not word.startswith('--')]
+        assert bool(units) != (verb == 'daemon-reload' or not rest), part
+        assert set(units) <= set(UNITS), part
+
+
+def inline_commands():
+    """Return the commands inside of sentences."""
+    text = ' '.join((REPOSITORY / name).read_text() for name in DOCUMENTS)
+    return sorted({' '.join(found.split()) for found in INLINE.findall(text)})
+
+
+@pytest.mark.parametrize('command', inline_commands())
+def test_a_command_in_a_sentence(command, host):
+    """It may be half of one, so it isn't run; but there is one of that name, with its options."""
+    program_name, *words = command.split()
+    options = [word for word in words if word.startswith('--')]
+    plain = list(itertools.takewhile(lambda word: not word.startswith('--'), words))
+    if program_name == 'systemctl':
+        assert_unit(command)
+    elif program_name == 'make':
+        targets = re.findall(
+            r'^([a-z0-9-]+):', (REPOSITORY / 'Makefile').read_text(), re.MULTILINE
+        )
+        assert set(words) <= set(targets)
+    elif program_name == 'openstack':
+        told = OpenStackCommand.with_token(host.compute.url).text('help', *plain)
+        assert [option for option in options if option not in told] == []
+    else:
+        told = type_in(host, ' '.join([program_name, *plain, '--help'])).stdout
+        assert [option for option in options if option not in told] == []
+
+
 def test_commands_are_found():
     """A heading that is spelt otherwise must not make this file test nothing."""
     found = {document: len(commands(document)) for document in DOCUMENTS}
     assert found['README.rst'] >= 7
     assert found['doc/source/admin/store.rst'] >= 10
     assert found['doc/source/admin/install.rst'] >= 10
+    assert len(inline_commands()) >= 20

@@ -115,6 +115,7 @@ class Cloud:
         control.scheduler.wait_for_output(UP, timeout=60)
         wait_until(self._all_hosts_known, 'all hosts in the cell')
         self._milestone('all')
+        self.up_since = time.monotonic()
 
     def _all_hosts_known(self) -> bool:
         found = self.api.nova('GET', '/os-hypervisors')['hypervisors']

@@ -197,6 +197,11 @@ class ComputeNode:
         """Return after its first good pass."""
         self.agent.wait_for('READY')
 
+    def overwrites(self) -> list[str]:
+        """Return the lines in which its agents have told that somebody overwrote the inventory."""
+        lines = (self.host.directory / 'fbm-agent.log').read_text().splitlines()
+        return [line for line in lines if 'was overwritten' in line]
+
     def restart_agent(self) -> None:
         """Start it again after it was killed, as systemd does."""
         self._agent_stack.close()

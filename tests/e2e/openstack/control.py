@@ -31,6 +31,8 @@ SERVICE_TYPES = {
     'nova': 'compute',
     'network': 'network',
 }
+TOKEN_SECONDS = 180
+"""How long a token holds; clients renew theirs when it has two minutes left."""
 _PATHS = {'keystone': '/v3', 'nova': '/v2.1'}
 
 OUR_FILTER = 'FileBackedMemoryFilter'
@@ -178,7 +180,12 @@ class ControlPlane:
             folder / 'keystone.conf',
             {
                 'database': {'connection': self.database.url('keystone')},
-                'token': {'provider': 'fernet', 'caching': False, 'cache_on_issue': False},
+                'token': {
+                    'provider': 'fernet',
+                    'expiration': TOKEN_SECONDS,
+                    'caching': False,
+                    'cache_on_issue': False,
+                },
                 'fernet_tokens': {'key_repository': keys['tokens']},
                 'fernet_receipts': {'key_repository': keys['tokens']},
                 'credential': {'key_repository': keys['credentials']},
