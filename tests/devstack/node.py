@@ -15,7 +15,13 @@ HERE = pathlib.Path(__file__).parent
 PLUGIN = HERE.parents[1] / 'devstack'
 NODE = HERE / 'node.sh'
 
+# Where devstack installs (GLOBAL_VENV).
+BIN = 'opt/stack/data/venv/bin'
+
 QEMU_CONF = '# Master configuration file\nuser = "libvirt-qemu"\n'
+
+# What the stubs know of the machine.
+STATE = ('mounts', 'enabled', 'running')
 
 # The real one, but for the directory of hooks and for the doctor, who would look at this machine.
 FBM_STATUS = """#!/bin/sh
@@ -25,9 +31,10 @@ case "$*" in
         "$@" --hooks-dir "$ROOT/etc/libvirt/hooks" ;;
 esac
 """
-# A stub: there is no Placement to talk to.
+# A stub: there is no Placement to talk to. An agent that runs would put the traits back.
 FBM_AGENT = """#!/bin/sh
 echo "fbm-agent $*" | sed -e "s|$ROOT||g" >> "$ROOT/calls"
+! grep -qs fbm-agent "$ROOT/running" || exit 3
 exit ${WITHDRAW:-0}
 """
 
@@ -42,12 +49,12 @@ class Node:
     plugin: pathlib.Path | None = PLUGIN
 
     def __post_init__(self):
-        for name in ('etc/libvirt', 'srv', 'bin'):
+        for name in ('etc/libvirt', 'srv', BIN):
             (self.root / name).mkdir(parents=True)
         self.qemu_conf.write_text(QEMU_CONF)
         for name, text in (('fbm-status', FBM_STATUS), ('fbm-agent', FBM_AGENT)):
-            (self.root / 'bin' / name).write_text(text)
-            (self.root / 'bin' / name).chmod(0o755)
+            (self.root / BIN / name).write_text(text)
+            (self.root / BIN / name).chmod(0o755)
 
     def run(self, *phases, check=True, **more):
         """Play stack, unstack or clean; variables are those of local.conf."""
@@ -56,7 +63,7 @@ class Node:
             env={
                 'PATH': os.environ['PATH'],
                 'ROOT': str(self.root),
-                'BIN': f'{self.root}/bin',
+                'BIN': f'{self.root}/{BIN}',
                 'PYTHON': sys.executable,
                 'INI': str(HERE / 'ini.py'),
                 'PLUGIN': str(self.plugin or ''),
@@ -72,10 +79,14 @@ class Node:
         assert not (check and ended.returncode), ended.stderr
         return ended
 
+    def state(self, name):
+        """Return what is mounted, enabled or running."""
+        path = self.root / name
+        return path.read_text().splitlines() if path.exists() else []
+
     @property
     def calls(self):
-        path = self.root / 'calls'
-        return path.read_text().splitlines() if path.exists() else []
+        return self.state('calls')
 
     @property
     def qemu_conf(self):
@@ -94,9 +105,9 @@ class Node:
         found = {}
         for path in sorted(self.root.rglob('*')):
             name = str(path.relative_to(self.root))
-            if name == 'calls' or name.startswith('bin/'):
+            if name == 'calls' or name.startswith(BIN):
                 continue
-            if name == 'mounts' and not path.read_text():
+            if name in STATE and not path.read_text():
                 continue
             content = None
             if path.is_file():
@@ -118,6 +129,7 @@ NODES = {
     'controller': ('n-api,n-sch,n-cond,placement-api', {}),
 }
 
+AGENT = 'devstack@fbm-agent.service'
 OURS = 'fbm_filters.FileBackedMemoryFilter'
 ALL = 'nova.scheduler.filters.all_filters'
 

@@ -6,7 +6,13 @@
 #
 # PLUGIN is the plugin's directory; without one it is what devstack does alone.
 
-# Where stack.sh is, a failure ends it.
+# Where stack.sh is, a failure ends it, and it says so.
+function err_trap {
+    local found=$?
+    echo "${0##*/} failed"
+    exit $found
+}
+trap err_trap ERR
 set -o errexit
 # shellcheck source-path=SCRIPTDIR source=stubs.sh
 source "$(dirname "${BASH_SOURCE[0]}")/stubs.sh"
@@ -74,8 +80,11 @@ function stack {
 function unstack {
     load_plugin_settings
     # unstack.sh goes on after a failure.
+    trap - ERR
     set +o errexit
     run_phase unstack
+    # stop_nova
+    stop_process n-cpu
 }
 
 function clean {

@@ -8,7 +8,18 @@ import subprocess
 
 import pytest
 
-from tests.devstack.node import ALL, ALL_IN_ONE, COMPUTE, OURS, PLUGIN, QEMU_CONF, read, where
+from tests.devstack.node import (
+    AGENT,
+    ALL,
+    ALL_IN_ONE,
+    BIN,
+    COMPUTE,
+    OURS,
+    PLUGIN,
+    QEMU_CONF,
+    read,
+    where,
+)
 
 REPOSITORY = PLUGIN.parent
 
@@ -103,6 +114,45 @@ def test_agent_can_be_left_out(new_node):
     assert not [call for call in node.calls if 'fbm-agent' in call]
 
 
+@pytest.mark.parametrize('variables', [{}, {'FBM_ENABLED': 'False'}], ids=['host', 'plain'])
+def test_agent_runs_and_starts_at_boot(new_node, variables):
+    node = new_node(COMPUTE, **variables)
+    node.run('stack')
+    assert AGENT in node.state('running')
+    assert AGENT in node.state('enabled')
+
+
+def test_agent_that_is_left_out_by_now_is_stopped_and_removed(new_node):
+    node = new_node(COMPUTE)
+    node.run('stack')
+    calls = len(node.calls)
+    ended = node.run('stack', DISABLED_SERVICES='fbm-agent')
+    assert AGENT not in node.state('running') + node.state('enabled')
+    assert not list((node.root / 'etc/systemd/system').glob(f'{AGENT}*'))
+    # With its last breath it takes back the traits, which nobody would keep true.
+    where(node.calls[calls:], 'fbm-agent --config-file /etc/nova/nova-cpu.conf --withdraw')
+    assert 'traits of this host stay' not in ended.stdout
+
+
+def test_stack_goes_on_where_the_traits_of_an_old_agent_stay(new_node):
+    node = new_node(COMPUTE)
+    node.run('stack')
+    ended = node.run('stack', DISABLED_SERVICES='fbm-agent', WITHDRAW='1')
+    assert 'the traits of this host stay in Placement' in ended.stdout
+
+
+def test_node_of_another_driver_is_left_alone(new_node):
+    node, before = (
+        new_node(VIRT_DRIVER='fake', FBM_ENABLED='False'),
+        new_node(name='without', plugin=None, VIRT_DRIVER='fake'),
+    )
+    before.run('stack', 'unstack')
+    node.run('stack')
+    assert not [call for call in node.calls if 'sudo' in call or 'fbm-agent' in call]
+    node.run('unstack')
+    assert node.tree() == before.tree()
+
+
 def test_store_of_ones_own_is_used_and_not_unmounted(new_node):
     node = new_node(COMPUTE, FBM_STORE_KIND='none', FBM_STORE_SIZE='1000')
     (node.root / 'srv/fbm').mkdir()
@@ -116,6 +166,8 @@ def test_store_of_ones_own_is_used_and_not_unmounted(new_node):
 
 # In which order
 
+HOOK = f'sudo /{BIN}/fbm-status --config-file /dev/null hook'
+
 
 def test_order_of_the_phases(new_node):
     """The store is there before any libvirtd, the hook before libvirtd's own restart.
@@ -127,21 +179,16 @@ def test_order_of_the_phases(new_node):
     calls = node.calls
     mount = where(calls, 'sudo mount')
     assert where(calls, 'sudo mkfs') < mount < where(calls, 'restart_service libvirtd')
-    hook = where(calls, 'sudo /bin/fbm-status --config-file /dev/null hook install')
+    hook = where(calls, f'{HOOK} install')
     assert hook < calls.index('restart_service libvirtd')
     agent = where(calls, 'run_process fbm-agent')
     assert where(calls, 'run_process n-cpu') < agent < where(calls, 'doctor')
     node.run('unstack')
     calls = node.calls[len(calls) :]
-    stop = where(calls, 'stop_process fbm-agent')
+    stop = where(calls, 'sudo systemctl disable --now devstack@fbm-agent.service')
     withdrawn = where(calls, 'fbm-agent --config-file /etc/nova/nova-cpu.conf --withdraw')
     libvirtd = where(calls, 'restart_service libvirtd')
-    assert (
-        stop
-        < withdrawn
-        < where(calls, 'sudo /bin/fbm-status --config-file /dev/null hook remove')
-        < libvirtd
-    )
+    assert stop < withdrawn < where(calls, f'{HOOK} remove') < libvirtd
     assert libvirtd < where(calls, 'sudo umount --lazy /srv/fbm')
 
 
@@ -165,7 +212,9 @@ def test_devstacks_own_background_edit_of_nova_conf_survives(new_node):
 
 def test_doctors_discontent_is_told_and_ends_nothing(new_node):
     node = new_node(DOCTOR='2')
-    assert 'fbm-status upgrade check is not content' in node.run('stack').stderr
+    ended = node.run('stack')
+    assert 'fbm-status upgrade check is not content' in ended.stdout
+    assert 'node.sh failed' not in ended.stdout
 
 
 # The unit

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.devstack.node import ALL, COMPUTE, QEMU_CONF, read
+from tests.devstack.node import ALL, COMPUTE, QEMU_CONF, read, where
 
 
 def test_second_stack_leaves_the_same_files(any_node):
@@ -64,7 +64,7 @@ def test_unstack_keeps_what_others_have_changed_since(new_node):
 
 def test_unstack_undoes_what_was_done_whatever_local_conf_says_now(new_node):
     node, before = new_node(), new_node(name='without', plugin=None)
-    before.run('stack')
+    before.run('stack', 'unstack')
     node.run('stack')
     node.run(
         'unstack',
@@ -74,6 +74,35 @@ def test_unstack_undoes_what_was_done_whatever_local_conf_says_now(new_node):
         FBM_ENABLED='False',
     )
     assert node.tree() == before.tree()
+
+
+@pytest.mark.parametrize('times', [1, 2])
+@pytest.mark.parametrize(
+    'now',
+    [
+        {'DISABLED_SERVICES': 'fbm-agent'},
+        {'ENABLED_SERVICES': 'n-api,n-sch'},
+        {'ENABLED_SERVICES': 'key'},
+        {'VIRT_DRIVER': 'fake', 'FBM_ENABLED': 'False'},
+    ],
+    ids=['no agent', 'no compute', 'no nova', 'no libvirt'],
+)
+def test_unstack_undoes_what_was_done_whatever_services_there_are_now(new_node, now, times):
+    """The same as without the plugin, and with a second stack.sh in between that knows of it."""
+    node, before = new_node(), new_node(name='without', plugin=None)
+    for each in (before, node):
+        each.run('stack')
+        each.run(*['stack'] * (times - 1), 'unstack', **now)
+    assert node.tree() == before.tree()
+
+
+def test_agent_is_stopped_before_its_traits_are_withdrawn(new_node):
+    """It would put them back: the stub refuses while one runs."""
+    node = new_node(COMPUTE)
+    node.run('stack')
+    ended = node.run('unstack', DISABLED_SERVICES='fbm-agent')
+    where(node.calls, 'fbm-agent --config-file /etc/nova/nova-cpu.conf --withdraw')
+    assert 'traits of this host stay' not in ended.stdout
 
 
 def test_host_that_was_one_becomes_a_plain_one(new_node):
@@ -88,7 +117,6 @@ def test_host_that_was_one_becomes_a_plain_one(new_node):
 @pytest.mark.parametrize('command', ['fallocate', 'mkfs.ext4', 'mount', 'chown'])
 def test_stack_that_failed_halfway_is_undone_too(new_node, command):
     node, before = new_node(), new_node(name='without', plugin=None)
-    (before.root / 'opt/stack/data').mkdir(parents=True)
     assert node.run('stack', check=False, FAILS=command).returncode != 0
     node.run('unstack')
     assert node.tree() == before.tree()
@@ -107,9 +135,9 @@ def test_store_of_a_stack_that_failed_halfway_is_made_anew(new_node):
 
 def test_unstack_goes_on_without_placement(new_node):
     node, before = new_node(WITHDRAW='1'), new_node(name='without', plugin=None)
-    before.run('stack')
+    before.run('stack', 'unstack')
     node.run('stack')
-    assert 'the traits of this host stay in Placement' in node.run('unstack').stderr
+    assert 'the traits of this host stay in Placement' in node.run('unstack').stdout
     assert node.tree() == before.tree()
 
 
@@ -117,38 +145,12 @@ def test_second_unstack_does_nothing(any_node):
     any_node.run('stack', 'unstack')
     calls = len(any_node.calls)
     any_node.run('unstack')
-    assert any_node.calls[calls:] == ['== unstack']
+    assert any_node.calls[calls:] == ['== unstack', 'stop_process n-cpu']
 
 
 def test_clean_uninstalls(any_node):
     any_node.run('stack', 'clean')
     assert any_node.calls[-1] == 'pip_uninstall fbm-placement'
-
-
-@pytest.mark.parametrize(
-    ('variables', 'words'),
-    [
-        ({'FBM_STORE_KIND': 'disk'}, 'expected loop, tmpfs or none'),
-        ({'FBM_STORE_SIZE': '8G'}, 'FBM_STORE_SIZE is 8G, expected a number of MiB'),
-        ({'FBM_FILE_BACKED_MEMORY': '0'}, 'FBM_FILE_BACKED_MEMORY is 0, expected'),
-        ({'FBM_STORE_SIZE': '255'}, 'FBM_STORE_SIZE is 255 MiB, expected 256 or more'),
-        ({'FBM_STORE_DIR': 'srv'}, 'expected an absolute path'),
-        ({'FBM_STORE_KIND': 'none'}, 'nothing is mounted on'),
-        ({'VIRT_DRIVER': 'ironic'}, 'VIRT_DRIVER is ironic'),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_before_anything_is_done(new_node, variables, words):
-    node = new_node(**variables)
-    before = node.tree()
-    ended = node.run('stack', check=False)
-    assert ended.returncode == 1
-    assert words in ended.stderr
-    assert node.calls == ['== stack pre-install']
-    node.run('unstack')
-    (node.root / 'opt/stack/data').rmdir()
-    (node.root / 'opt/stack').rmdir()
-    (node.root / 'opt').rmdir()
-    assert node.tree() == before
 
 
 def test_file_of_others_is_not_overwritten(new_node):
@@ -168,3 +170,81 @@ def test_mount_of_others_is_not_taken(new_node):
     assert 'FBM_STORE_KIND=none' in ended.stderr
     node.run('unstack')
     assert not [call for call in node.calls if 'umount' in call]
+
+
+# A store that stays
+
+
+@pytest.mark.parametrize('kind', ['loop', 'tmpfs'])
+def test_store_that_cannot_be_unmounted_is_remembered(new_node, kind):
+    node = new_node(FBM_STORE_KIND=kind)
+    before = new_node(name='without', plugin=None)
+    before.run('stack', 'unstack')
+    node.run('stack')
+    ended = node.run('unstack', FAILS='umount')
+    store = f'{node.root}/srv/fbm'
+    assert f"the store's mount {store} is still there" in ended.stdout
+    assert './unstack.sh again' in ended.stdout
+    # What is mounted is backed by the file.
+    image = node.root / 'opt/stack/data/fbm-placement-store.img'
+    assert image.exists() == (kind == 'loop')
+    # All else is undone.
+    assert node.qemu_conf.read_text() == QEMU_CONF
+    assert not any('fbm' in unit for unit in node.state('enabled') + node.state('running'))
+    calls = len(node.calls)
+    node.run('unstack')
+    assert node.tree() == before.tree()
+    assert node.calls[calls:][1] == 'sudo umount --lazy /srv/fbm'
+
+
+def test_stack_goes_on_with_a_store_that_could_not_be_unmounted(new_node):
+    node, before = new_node(), new_node(name='without', plugin=None)
+    before.run('stack', 'unstack')
+    node.run('stack')
+    node.run('unstack', FAILS='umount')
+    node.run('stack')
+    assert node.state('mounts') == [f'{node.root}/srv/fbm']
+    node.run('unstack')
+    assert node.tree() == before.tree()
+
+
+OTHER_STORES = {
+    'size': {'FBM_STORE_SIZE': '4096'},
+    'kind': {'FBM_STORE_KIND': 'tmpfs'},
+    'none': {'FBM_STORE_KIND': 'none'},
+    'place': {'FBM_STORE_DIR': 'srv/other'},
+}
+
+
+@pytest.mark.parametrize('first', [['stack'], ['stack', 'unstack']], ids=['stack', 'unstack'])
+@pytest.mark.parametrize('now', OTHER_STORES.values(), ids=OTHER_STORES)
+def test_other_store_is_not_promised_while_the_old_one_is_there(new_node, first, now):
+    node = new_node(FBM_STORE_SIZE='8192')
+    # Never a directory of this machine.
+    now = {name: value.replace('srv', f'{node.root}/srv') for name, value in now.items()}
+    for phase in first:
+        node.run(phase, FAILS='umount')
+    before, calls = node.tree(), len(node.calls)
+    ended = node.run('stack', check=False, **now)
+    assert ended.returncode == 1
+    assert f'FBM_STORE_KIND=loop, FBM_STORE_SIZE=8192 on {node.root}/srv/fbm' in ended.stderr
+    for name, value in now.items():
+        assert value in ended.stderr.split('expected')[1], name
+    assert 'run ./unstack.sh first' in ended.stderr
+    assert node.calls[calls:] == ['== stack pre-install']
+    assert node.tree() == before
+    node.run('unstack')
+    if 'none' not in now.values():
+        node.run('stack', **now)
+        assert len(node.state('mounts')) == 1
+
+
+def test_other_store_is_made_where_the_old_one_is_gone(new_node):
+    """After a reboot nothing is mounted."""
+    node = new_node(FBM_STORE_SIZE='8192')
+    node.run('stack')
+    (node.root / 'mounts').unlink()
+    node.run('stack', FBM_STORE_SIZE='1000')
+    assert read(node.nova_cpu_conf).libvirt.file_backed_memory == 900
+    node.run('stack', FBM_STORE_SIZE='1000')
+    assert 'FBM_STORE_SIZE=1000' in node.run('stack', check=False).stderr
