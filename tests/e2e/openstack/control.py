@@ -5,22 +5,15 @@ import base64
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from tests.e2e.openstack.broker import RabbitMQ
 from tests.e2e.openstack.confined import Confined, untraced
 from tests.e2e.openstack.database import MariaDB
+from tests.e2e.openstack.served import ServedApi
 from tests.services.keystone import Account
-from tests.services.process import (
-    REPOSITORY,
-    ChildProcess,
-    child_environment,
-    free_port,
-    program,
-)
+from tests.services.process import child_environment, program
 from tests.services.server import write_ini
-from tests.services.wsgi import serving
 
 Sections = dict[str, dict[str, object]]
 
@@ -33,7 +26,6 @@ SERVICE_TYPES = {
 }
 TOKEN_SECONDS = 180
 """How long a token holds; clients renew theirs when it has two minutes left."""
-_PATHS = {'keystone': '/v3', 'nova': '/v2.1'}
 
 OUR_FILTER = 'FileBackedMemoryFilter'
 UP = 'Join ServiceGroup membership'
@@ -45,34 +37,6 @@ _FILTERS = (
     'ImagePropertiesFilter',
     'NUMATopologyFilter',
 )
-
-
-class Api:
-    """One of the APIs, on the same loopback port over restarts."""
-
-    def __init__(self, name: str, directory: Path, environment: Mapping[str, str]) -> None:
-        self.name = name
-        self.port = free_port()
-        self.child = ChildProcess(
-            [sys.executable, '-m', 'tests.e2e.openstack.wsgi', name, str(self.port)],
-            directory / f'{name}.log',
-            name=name,
-            environment=untraced(child_environment(**environment)),
-            cwd=REPOSITORY,
-        )
-
-    @property
-    def url(self) -> str:
-        """The endpoint in the catalogue."""
-        return f'http://127.0.0.1:{self.port}{_PATHS.get(self.name, "")}'
-
-    def start(self) -> None:
-        """Start it without waiting."""
-        self.child.start()
-
-    def wait(self) -> None:
-        """Return when it takes connections."""
-        self.child.wait_for_output(serving(self.port), timeout=90)
 
 
 class ControlPlane:
@@ -89,15 +53,17 @@ class ControlPlane:
         for path in folder.values():
             path.mkdir()
         self.apis = {
-            'keystone': Api(
+            'keystone': ServedApi(
                 'keystone', directory, {'OS_KEYSTONE_CONFIG_DIR': str(folder['keystone'])}
             ),
-            'placement': Api(
+            'placement': ServedApi(
                 'placement', directory, {'OS_PLACEMENT_CONFIG_DIR': str(folder['placement'])}
             ),
-            'glance': Api('glance', directory, {'OS_GLANCE_CONFIG_DIR': str(folder['glance'])}),
-            'nova': Api('nova', directory, {'OS_NOVA_CONFIG_DIR': str(folder['nova'])}),
-            'network': Api('network', directory, {}),
+            'glance': ServedApi(
+                'glance', directory, {'OS_GLANCE_CONFIG_DIR': str(folder['glance'])}
+            ),
+            'nova': ServedApi('nova', directory, {'OS_NOVA_CONFIG_DIR': str(folder['nova'])}),
+            'network': ServedApi('network', directory, {}),
         }
         self.folder = folder
         auth_url = self.apis['keystone'].url
