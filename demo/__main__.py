@@ -37,6 +37,9 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
 
 def main() -> int:
     """Return 0 only if all of the tour really happened."""
+    if sys.argv[1:]:
+        print(f'demo: {sys.argv[1]}: the tour takes no arguments; try: make demo', file=sys.stderr)
+        return 2
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _end)
     signal.alarm(LIMIT_SECONDS)

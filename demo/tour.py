@@ -33,7 +33,11 @@ def tour(stage: Stage, directory: Path) -> None:
     )
     stage.say()
     if guests := [guest for guest in running_guests() if guest.is_nova]:
-        raise Unexpected('a machine without guests of Nova: the agent would see them', guests[0])
+        raise Unexpected(
+            'a machine without guests of Nova, which the agent would see: take another one, or, '
+            'as root: unshare --pid --mount --fork --mount-proc make demo',
+            guests[0],
+        )
     server = PlacementServer(directory / 'placement')
     with stage.waiting('Starting Placement'):
         server.start()

@@ -39,17 +39,12 @@ class Placement:
         """Speak through ``requester``."""
         self._http = requester
 
-    def provider(self, uuid: str) -> Provider:
-        """Return one provider.
+    def providers(self, **query: str) -> list[Provider]:
+        """Return the providers with this ``uuid`` or ``name``: one or none, as both are unique.
 
-        :raises NotFoundError: there is none with this UUID
+        A query, also for a UUID: a 404 then tells that this is not Placement's root.
         """
-        path = f'/resource_providers/{uuid}'
-        return _read(path, _provider, self._http.get(path))
-
-    def providers_named(self, name: str) -> list[Provider]:
-        """Return the providers with this name: one or none, as Placement keeps names unique."""
-        body = self._http.get('/resource_providers', name=name)
+        body = self._http.get('/resource_providers', **query)
         return _read(
             '/resource_providers', lambda b: [_provider(p) for p in b['resource_providers']], body
         )

@@ -152,12 +152,9 @@ def find_provider(placement: Placement, lookup: Lookup) -> Provider:
 
 
 def _search(placement: Placement, lookup: Lookup) -> list[Provider]:
-    if lookup.uuid is None:
-        return [found for name in lookup.names for found in placement.providers_named(name)]
-    try:
-        return [placement.provider(lookup.uuid)]
-    except errors.NotFoundError:
-        return []
+    if lookup.uuid is not None:
+        return placement.providers(uuid=lookup.uuid)
+    return [found for name in lookup.names for found in placement.providers(name=name)]
 
 
 def _uuid(text: str) -> str | None:

@@ -14,6 +14,7 @@ import fbm_placement
 from fbm_placement import conf as configuration
 from fbm_placement import errors, logs, report, settings
 from fbm_placement.agent import Agent
+from fbm_placement.host.announce import running_agent
 from fbm_placement.loop import Loop
 from fbm_placement.signals import Signals
 from fbm_placement.systemd import Notifier
@@ -123,6 +124,11 @@ def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
 def _serve(
     conf: cfg.ConfigOpts, host_settings: settings.Settings, options: settings.AgentOptions
 ) -> int:
+    if (pid := running_agent()) is not None:
+        LOG.warning(
+            'fbm-agent runs here already (process %d): end one of them, two look at the same host',
+            pid,
+        )
     notifier = Notifier()
     with Signals() as signals:
 

@@ -53,6 +53,10 @@ def load(  # noqa: PLR0913 - by name, and most have a default
             default_config_dirs=cfg.find_config_dirs('nova', 'nova-compute'),
         )
         nova.register_placement_auth_opts(conf)
+    except cfg.ConfigFilesPermissionDeniedError as exc:
+        raise errors.ConfigurationError(
+            [f'{one_line(exc)}: permission denied; run it as root, or as nova-compute does (nova)']
+        ) from exc
     except (cfg.Error, OSError) as exc:
         raise errors.ConfigurationError([one_line(exc)]) from exc
     except UnicodeError as exc:

@@ -196,9 +196,13 @@ def agent(
     runs: bool = True,
 ) -> Result:
     """Judge whether the agent runs, by the age of its state file, and what it says there."""
+    if trouble is None and unhealthy and not runs:
+        return failure(
+            'no fbm-agent runs now (systemctl status fbm-agent); the last one kept new instances '
+            'off this host: ' + '; '.join(unhealthy)
+        )
     if trouble is None and unhealthy:
-        told = 'it keeps new instances off this host: ' + '; '.join(unhealthy)
-        return failure(told)
+        return failure('it keeps new instances off this host: ' + '; '.join(unhealthy))
     if trouble is None and not runs:
         return warning(
             'it has looked at this host lately, but no fbm-agent runs now: systemctl status '

@@ -90,7 +90,7 @@ class Convalescence:
             self._last = ()
             return ()
         seen = f'{RECOVERING} {self._good} of {self._needed} times in a row that it takes'
-        return (f'{seen}; nothing is to do (it was: {self._last[0]})',)
+        return (f'{seen}; there is nothing to do but wait (it was: {self._last[0]})',)
 
 
 def _unseen(store: Store) -> str | None:

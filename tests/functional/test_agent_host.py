@@ -56,6 +56,16 @@ def test_a_store_that_is_not_there_closes_the_host_until_it_is(host, compute, st
         assert own_traits(compute) == ENABLED_TRAITS | CLOSED
 
 
+def test_a_second_agent_says_that_it_is_one(host):
+    """Somebody has started it by hand beside the service; the first one goes on as it was."""
+    with host.ready_daemon() as first:
+        assert not first.log_lines('runs here already')
+        with host.ready_daemon() as second:
+            (line,) = second.log_lines('runs here already')
+            assert f'(process {first.child.pid})' in line
+        assert 'enabled' in first.pass_now()
+
+
 def test_a_dry_run_says_what_is_wrong_and_what_to_do(host, store):
     """In five lines or so, and it writes nothing."""
     ended = host.run('--dry-run')

@@ -127,7 +127,11 @@ class FakePlacement:
                 self.traits.add(name)
                 return status, None
             case ['resource_providers']:
-                found = [p for p in self.providers.values() if p.name == query['name']]
+                found = [
+                    provider
+                    for uuid, provider in self.providers.items()
+                    if query in ({'name': provider.name}, {'uuid': uuid})
+                ]
                 return 200, {'resource_providers': [described(p) for p in found]}
             case ['resource_providers', uuid, *rest]:
                 provider = self.providers.get(uuid)
@@ -142,8 +146,6 @@ class FakePlacement:
         if method == 'PUT' and body['resource_provider_generation'] != provider.generation:
             return 409, error('resource provider generation conflict', CONFLICT)
         match method, rest:
-            case 'GET', []:
-                return 200, described(provider)
             case 'GET', ['inventories']:
                 return 200, {**generation, 'inventories': provider.inventories}
             case 'GET', ['traits']:

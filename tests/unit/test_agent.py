@@ -108,6 +108,15 @@ def test_first_pass(agent, placement, log):
     assert f'{names.TRAIT_ENABLED} not set -> set' in change
 
 
+@pytest.mark.parametrize('work', [Agent.run_pass, Agent.look])
+def test_an_endpoint_that_is_not_placements_root(make, placement, work):
+    """It is told as what it is: nova-compute is not to blame, even if its compute_id is there."""
+    detail = {'errors': [{'status': 404, 'detail': 'The resource could not be found.'}]}
+    placement.trouble = {'status_code': 404, 'text': json.dumps(detail)}
+    with pytest.raises(errors.PlacementError, match="this is not Placement's root"):
+        work(make())
+
+
 def test_a_quiet_pass_costs_one_request(agent, placement, log):
     """Nothing changed, nothing told, one request."""
     agent.run_pass()
@@ -276,7 +285,7 @@ def test_the_connection_is_kept_after_a_conflict(make, placement):
     placement.before = lambda method, path: None
     again = placement.count(made.run_pass)
     assert len(made.connections) == 1
-    assert ('GET', f'/resource_providers/{UUID}') not in again
+    assert ('GET', f'/resource_providers?uuid={UUID}') not in again
     assert placement.node.inventories['MEMORY_MB'] == WANTED
 
 

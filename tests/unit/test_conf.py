@@ -211,7 +211,9 @@ def test_a_file_that_may_not_be_read(home, monkeypatch):
 
     monkeypatch.setattr(cfg.iniparser, 'open', refuse, raising=False)
     monkeypatch.setattr(cfg, 'open', refuse, raising=False)
-    assert str(file) in refusal(home)
+    reason = refusal(home)
+    assert str(file) in reason
+    assert reason.endswith('permission denied; run it as root, or as nova-compute does (nova)')
 
 
 @pytest.mark.parametrize('text', ['what\n', '[DEFAULT\nhost = a\n', ' indented = 1\n'])

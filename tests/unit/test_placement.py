@@ -31,24 +31,19 @@ def client(nova_conf, http):
     return Placement(Requester(connect(nova_conf())))
 
 
-def test_provider(client, http):
+@pytest.mark.parametrize(('parent', 'is_root'), [(None, True), ('p', False)])
+def test_a_provider(client, http, parent, is_root):
     """A provider without a parent is a root."""
-    body = {'uuid': UUID, 'name': 'n', 'generation': 1, 'parent_provider_uuid': None}
-    http.get(URL + NODE, json=body)
-    assert client.provider(UUID) == Provider(UUID, 'n', is_root=True)
-
-
-def test_child_provider(client, http):
-    """A provider with a parent is none."""
-    http.get(URL + NODE, json={'uuid': UUID, 'name': 'n', 'parent_provider_uuid': 'p'})
-    assert client.provider(UUID) == Provider(UUID, 'n', is_root=False)
+    body = {'uuid': UUID, 'name': 'n', 'generation': 1, 'parent_provider_uuid': parent}
+    http.get(f'{URL}/resource_providers?uuid={UUID}', json={'resource_providers': [body]})
+    assert client.providers(uuid=UUID) == [Provider(UUID, 'n', is_root=is_root)]
 
 
 def test_providers_named(client, http):
     """The name is sent as it is, whatever is in it."""
     body = {'uuid': UUID, 'name': 'a&b', 'parent_provider_uuid': None}
     http.get(URL + '/resource_providers', json={'resource_providers': [body]})
-    assert client.providers_named('a&b') == [Provider(UUID, 'a&b', is_root=True)]
+    assert client.providers(name='a&b') == [Provider(UUID, 'a&b', is_root=True)]
     assert http.last_request.url == f'{URL}/resource_providers?name=a%26b'
 
 
@@ -136,8 +131,7 @@ def test_traits_that_are_there_cost_one_request(client, http):
 
 
 READS = {
-    'provider': (NODE, lambda client: client.provider(UUID)),
-    'named': ('/resource_providers', lambda client: client.providers_named('a')),
+    'named': ('/resource_providers', lambda client: client.providers(name='a')),
     'inventory': (f'{NODE}/inventories', lambda client: client.inventory(UUID)),
     'traits': (f'{NODE}/traits', lambda client: client.traits(UUID)),
     'allocations': (f'{NODE}/allocations', lambda client: client.allocations(UUID)),
@@ -150,8 +144,7 @@ GENERATION = {'resource_provider_generation': 7}
 @pytest.mark.parametrize(
     ('read', 'body'),
     [
-        ('provider', {}),
-        ('provider', {'uuid': UUID, 'name': 'n'}),
+        ('named', {'resource_providers': [{'uuid': UUID, 'name': 'n'}]}),
         ('named', {}),
         ('named', {'resource_providers': None}),
         ('named', {'resource_providers': [1]}),

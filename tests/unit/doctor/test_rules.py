@@ -151,6 +151,10 @@ def test_what_the_agent_says_of_its_host_is_told():
         'FAILURE',
         'it keeps new instances off this host: not mounted; full',
     )
+    code, text = judged(rules.agent(None, ON, ('full',), runs=False))
+    assert code == 'FAILURE'
+    assert 'no fbm-agent runs now' in text
+    assert text.endswith('the last one kept new instances off this host: full')
     code, text = judged(rules.agent(None, ON, runs=False))
     assert code == 'WARNING'
     assert 'no fbm-agent runs now' in text

@@ -142,7 +142,7 @@ def test_an_ailment_counts_at_once_and_its_end_after_some_looks():
     assert health.after(('full',)) == ('full',)
     (reason,) = health.after(())
     assert reason.startswith('seen well 1 of 3 times in a row')
-    assert reason.endswith('nothing is to do (it was: full)')
+    assert reason.endswith('there is nothing to do but wait (it was: full)')
     assert health.after(('full again',)) == ('full again',)
     assert health.after(())[0].startswith('seen well 1 of 3')
     assert health.after(())[0].startswith('seen well 2 of 3')
