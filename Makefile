@@ -62,7 +62,7 @@ docs: $(TOX)  ## The documentation, in doc/build/html
 genconfig: $(TOX)  ## A sample of every option, in etc/fbm-placement.conf.sample
 	$(TOX) run -e genconfig
 
-build: $(TOX)  ## An sdist and a wheel, installed into an empty environment and tried there
+build: $(TOX)  ## Tries an sdist and a wheel in an empty environment; keeps neither
 	$(TOX) run -e build
 
 bench: $(TOX)  ## What a pass costs, beside its budget

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What nova.conf says that this host offers, and whether the spec lets it run.
 
-The rules are those of the spec and of ``Host._check_file_backed_memory_support`` in
-nova/virt/libvirt/host.py, told all at once instead of one at each restart.
+The rules are those of Nova's spec libvirt-file-backed-memory (Rocky) and of
+``Host._check_file_backed_memory_support`` in nova/virt/libvirt/host.py, told all at once instead of
+one at each restart.
 """
 
 import os

@@ -13,6 +13,9 @@ root_doc = 'index'
 
 html_theme = 'openstackdocs'
 html_static_path = ['_static']
+templates_path = ['_templates']
+# No script of somebody else's that counts readers.
+html_theme_options = {'analytics_tracking_code': ''}
 pygments_style = 'native'
 openstackdocs_auto_name = False
 

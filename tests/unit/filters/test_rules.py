@@ -214,7 +214,7 @@ def subsets(names: list[str]) -> list[frozenset[str]]:
 
 
 def may_arrive(traits: frozenset[str], facts: RequestFacts, policy: Policy) -> bool:
-    """Tell it in the sentences of the design, not in those of the code under test."""
+    """Tell it in the sentences of doc/source/admin/scheduler.rst, not of the code under test."""
     enabled, disk, unhealthy = (
         trait in traits for trait in (TRAIT_ENABLED, TRAIT_DISK, TRAIT_UNHEALTHY)
     )
