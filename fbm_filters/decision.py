@@ -20,7 +20,7 @@ LOG = log.getLogger(__name__)
 _EXPECTED = (exception.NovaException, db_exception.DBError, errors.PlacementUnknownError)
 """What befalls a request when a database or Placement is away; anything else is a bug."""
 
-_CANNOT_TELL = (
+CANNOT_TELL = (
     f'{SUBJECT}: where this instance may go could not be found out; try again later, or ask the '
     "operator to look into nova-scheduler's log"
 )
@@ -41,7 +41,7 @@ def answer_for(
     except Exception:
         LOG.exception('Instance %s: what it asks for could not be read', spec.instance_uuid)
         if facts.mentions_rules(spec) or live_migration.is_move(spec):
-            return Answer((), refusal=_CANNOT_TELL)
+            return Answer((), refusal=CANNOT_TELL)
         asked = RequestFacts()
     try:
         return decide(_with_move(asked, context, spec), policy)
@@ -51,7 +51,7 @@ def answer_for(
         LOG.exception('Instance %s: where it may go is not known', spec.instance_uuid)
         if not facts.mentions_rules(spec) and not live_migration.is_move(spec):
             return decide(RequestFacts(), policy)
-    return Answer((), refusal=_CANNOT_TELL)
+    return Answer((), refusal=CANNOT_TELL)
 
 
 def goes_on_without_placement(spec: 'objects.RequestSpec', answer: Answer, exc: Exception) -> bool:

@@ -13,7 +13,7 @@ from nova.scheduler import request_filter
 from nova.scheduler import utils as scheduler_utils
 from oslo_log import log
 
-from fbm_filters.decision import answer_for, goes_on_without_placement
+from fbm_filters.decision import CANNOT_TELL, answer_for, goes_on_without_placement
 from fbm_filters.placement import EnsuredTraits
 from fbm_filters.rules import SUBJECT, Policy
 
@@ -45,7 +45,7 @@ class PreFilter:
         except Exception as exc:
             # Anything else that leaves a pre-filter leaves servers in ERROR, or moves hanging.
             LOG.exception('File-backed memory: the pre-filter failed')
-            raise exception.RequestFilterFailed(reason=f'{SUBJECT}: an internal error') from exc
+            raise exception.RequestFilterFailed(reason=CANNOT_TELL) from exc
 
     def _restrict(
         self, context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'

@@ -244,7 +244,7 @@ class Agent:
             LOG.warning(
                 'resource_provider changed: %s (%s) is left as it is; if it is not a '
                 'file-backed memory host, take its traits %s away by hand '
-                '(openstack resource provider trait delete)',
+                '(openstack resource provider trait set, with all that stay)',
                 self._provider.name,
                 self._provider.uuid,
                 ', '.join(sorted(names.OWN_TRAITS)),

@@ -2,8 +2,8 @@
 """What nova.conf says that this host offers, and whether the spec lets it run.
 
 The rules are those of Nova's spec libvirt-file-backed-memory (Rocky) and of
-``Host._check_file_backed_memory_support`` in nova/virt/libvirt/host.py, told all at once instead of
-one at each restart.
+``Host._check_file_backed_memory_support`` in nova/virt/libvirt/host.py, told all at once instead
+of one at each restart.
 """
 
 import os

@@ -5,7 +5,10 @@ from oslo_config import cfg
 
 _HOOK_MODES = (
     ('enforce', 'It is refused, and the reason is told to whoever started or moved it.'),
-    ('warn', 'It may start or arrive, and the reason is in the log of libvirt.'),
+    (
+        'warn',
+        "It may start or arrive, and the reason is in the system's log (journalctl -t fbm-hook).",
+    ),
     ('off', 'The hook does nothing.'),
 )
 HOOK_MODES = tuple(mode for mode, _ in _HOOK_MODES)
