@@ -10,7 +10,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from fbm_placement import connection, errors, names, provider, report, settings
-from fbm_placement.host import state_file
+from fbm_placement.host import draining, state_file
 from fbm_placement.host.announce import Announcer, running_agent
 from fbm_placement.host.look import Host, View
 from fbm_placement.placement import Placement, Provider
@@ -18,6 +18,7 @@ from fbm_placement.plan import WITHDRAWN, HostFacts, Target, overcommitment, tar
 from fbm_placement.quarrel import Quarrel
 from fbm_placement.reconcile import FULL_LOOK_SECONDS, Outcome, Reconciler
 from fbm_placement.requester import Requester
+from fbm_placement.words import count
 
 LOG = log.getLogger(__name__)
 
@@ -113,7 +114,22 @@ class Agent:
             lambda placement: self._reconciler_for(placement).run_pass(placement, WITHDRAWN)
         )
         self._announcer.fall_silent()
+        self._tell_left_behind()
         return outcome
+
+    def _tell_left_behind(self) -> None:
+        try:
+            left = draining.remaining_guests(False, self._host.guests())
+        except errors.HostError:
+            return
+        if left:
+            LOG.warning(
+                '%s of Nova still file-backed here (%s): the scheduler takes it for one in DRAM '
+                'now, and its live migration fails; run fbm-agent again, and move guests away '
+                'before it is withdrawn',
+                count(len(left), 'guest is', 'guests are'),
+                ', '.join(str(guest) for guest in left[: draining.MOST_NAMED]),
+            )
 
     def leave(self) -> None:
         """End; where nova.conf was changed meanwhile, without an opinion left for the hook.
@@ -233,6 +249,9 @@ class Agent:
             found = provider.find_provider(placement, lookup)
             if (found, lookup) != self._told_provider:
                 LOG.info('Resource provider: %s (%s), found by %s', found.name, found.uuid, lookup)
+                doubt = provider.doubt(found, self.options.resource_provider, self._conf)
+                if doubt is not None:
+                    LOG.warning('%s', doubt)
                 self._told_provider = (found, lookup)
             self._provider = found
             if self._reconciler is None or self._reconciler.uuid != found.uuid:

@@ -170,8 +170,8 @@ def make_plan(goal: Target, seen: Observation) -> Plan:
         return Plan(
             differences=(Difference(names.MEMORY_MB, 'no inventory', str(goal.inventory.total)),),
             steps=(),
-            waiting_for='nova-compute has not created the MEMORY_MB inventory yet; '
-            'is nova-compute running on this host?',
+            waiting_for='nova-compute has not created the MEMORY_MB inventory yet, or somebody '
+            'deleted it: is nova-compute running on this host? If it is, restart it',
         )
     steps: list[Step] = []
     if goal.inventory is not None and goal.inventory != seen.inventory:

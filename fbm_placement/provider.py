@@ -151,6 +151,24 @@ def find_provider(placement: Placement, lookup: Lookup) -> Provider:
     return provider
 
 
+def doubt(found: Provider, option: str | None, conf: cfg.ConfigOpts) -> str | None:
+    """Return why ``resource_provider`` may name another host's provider; None: nothing says so."""
+    if option is None:
+        return None
+    try:
+        ids = {_uuid(text.strip()) for text in read_compute_ids(conf).values()} - {None}
+    except errors.FileBackedMemoryError:
+        return None
+    if not ids or found.uuid in ids:
+        return None
+    others = ', '.join(sorted(map(str, ids)))
+    return (
+        f'[file_backed_memory]resource_provider names {found.name} ({found.uuid}), but '
+        f'nova-compute here writes {others} ({COMPUTE_ID_FILE}): if this is not meant, take the '
+        'option away'
+    )
+
+
 def _search(placement: Placement, lookup: Lookup) -> list[Provider]:
     if lookup.uuid is not None:
         return placement.providers(uuid=lookup.uuid)

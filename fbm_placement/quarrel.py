@@ -6,6 +6,8 @@ from collections.abc import Callable
 from fbm_placement import names
 from fbm_placement.plan import Inventory
 
+BY_HAND = 'someone by hand or with a tool (nova-compute never reports these units)'
+
 FORGOTTEN_AFTER_SECONDS = 3600.0
 """So long without an overwrite ends a quarrel; nova-compute puts its value back every 300 s."""
 
@@ -19,7 +21,7 @@ def likely_author(seen: Inventory, wanted: Inventory, dram_mib: int | None) -> s
     :param dram_mib: this host's DRAM, MiB, as the kernel tells it; None: unknown
     """
     if (seen.min_unit, seen.step_size, seen.max_unit) != (1, 1, seen.total):
-        return 'someone by hand or with a tool (nova-compute never reports these units)'
+        return BY_HAND
     if seen.total == dram_mib:
         return (
             "nova-compute: this is the host's DRAM, so it runs without "
@@ -28,7 +30,7 @@ def likely_author(seen: Inventory, wanted: Inventory, dram_mib: int | None) -> s
     if seen.total == wanted.total:
         return (
             'nova-compute: it knows the total but runs with another ram_allocation_ratio or '
-            'reserved_host_memory_mb'
+            'reserved_host_memory_mb; or by hand (openstack resource provider inventory set)'
         )
     return (
         'nova-compute: it has the form of its report, with another [libvirt]file_backed_memory '
@@ -42,8 +44,15 @@ def describe(seen: Inventory, wanted: Inventory, author: str, times: int) -> str
     again = how_often(times)
     return (
         f'{names.MEMORY_MB} was overwritten{again}: found {_values(seen)}, '
-        f'put back {_values(wanted)}. Likely by {author}. To end it, nova.conf of '
-        "this host's nova-compute needs [libvirt]file_backed_memory = "
+        f'put back {_values(wanted)}. Likely by {author}. {_end(wanted, author)}'
+    )
+
+
+def _end(wanted: Inventory, author: str) -> str:
+    if author == BY_HAND:
+        return "To end it, find who writes this host's inventory with Placement's rights"
+    return (
+        "To end it, nova.conf of this host's nova-compute needs [libvirt]file_backed_memory = "
         f'{wanted.total}, [DEFAULT]ram_allocation_ratio = 1.0, '
         f'[DEFAULT]reserved_host_memory_mb = {wanted.reserved}; then restart nova-compute'
     )

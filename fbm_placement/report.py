@@ -21,9 +21,10 @@ def overwrite(outcome: Outcome, times: int) -> str:
         again = quarrel.how_often(times)
         return (
             f'the traits were changed by someone else{again} and put right: '
-            f'{changes(outcome.plan)}; is it a tool that replaces all traits, or another '
-            'fbm-agent with another configuration? It should leave those that begin with '
-            f'{names.TRAIT_ENABLED} to this one'
+            f'{changes(outcome.plan)}; nova-compute may have put back older ones (libvirtd '
+            'was restarted, its service enabled or disabled); else look for a tool that replaces '
+            'all traits, or for another fbm-agent: those that begin with '
+            f"{names.TRAIT_ENABLED} are this one's"
         )
     author = quarrel.likely_author(seen, wanted, dram_mib())
     return quarrel.describe(seen, wanted, author, times)
@@ -46,6 +47,15 @@ def once(outcome: Outcome, provider: Provider, facts: HostFacts) -> str:
     """Tell what one pass did, for whoever ran it by hand."""
     did = changes(outcome.plan) if outcome.plan.steps else 'nothing to change'
     return f'{status(outcome, provider, facts)} ({did})'
+
+
+def withdrawn(outcome: Outcome, provider: Provider) -> str:
+    """Tell that the traits were taken back."""
+    did = changes(outcome.plan) if outcome.plan.steps else 'there were none'
+    return (
+        f'withdrawn: the traits of {provider.name} are taken back ({did}); its inventory stays '
+        'until nova-compute reports again'
+    )
 
 
 def host(facts: HostFacts) -> str:

@@ -39,7 +39,10 @@ def unreachable(exc: Exception, what: str) -> errors.PlacementError:
         retry_after = _retry_after(exc.response)
         line = f'Keystone answered {exc.http_status} ({one_line(exc)})'
         if exc.http_status == requests.codes.unauthorized:
-            line += '; expected [placement]username, password and project of a valid service user'
+            line += (
+                '; expected [placement]username, password and project of a valid service user '
+                'with a role there'
+            )
     elif isinstance(exc, ksa_exceptions.EndpointNotFound):
         line = (
             'the service catalogue has no such endpoint; expected one of service type '
@@ -57,6 +60,10 @@ def unreachable(exc: Exception, what: str) -> errors.PlacementError:
     return errors.PlacementError(f'{what}: {line}', retry_after)
 
 
+_KEYSTONE_AWAY = 'The Keystone service is temporarily unavailable'
+"""Of keystonemiddleware (auth_token/__init__.py), which answers in Placement's place."""
+
+
 def refused(response: requests.Response, what: str) -> errors.PlacementError:
     """Turn an answer that isn't a success into the error that says what to do."""
     code, detail = _error_of(response)
@@ -68,6 +75,11 @@ def refused(response: requests.Response, what: str) -> errors.PlacementError:
         return errors.BadRequestError(line)
     if status == requests.codes.not_found and code is not None:
         return errors.NotFoundError(line)
+    if _KEYSTONE_AWAY in response.text:
+        return errors.PlacementError(
+            f'{what}: {status}: Placement cannot check tokens: is Keystone up, and its database?',
+            _retry_after(response),
+        )
     asked = '' if code else f' (asked: {one_line(response.url)})'
     if status == requests.codes.forbidden and code is not None:
         return errors.ForbiddenError(line + _advice(status, code))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stand-in for the look at the host, where a test is about Placement alone."""
 
+from fbm_placement.host.guests import Guest
 from fbm_placement.host.look import View
 from fbm_placement.host.state_file import HostState
 from fbm_placement.plan import HostFacts
@@ -12,6 +13,10 @@ class FittingHost:
 
     def recall(self, state: HostState) -> None:
         """Forget it."""
+
+    def guests(self) -> tuple[Guest, ...]:
+        """Find none."""
+        return ()
 
     def look(self, _settings: Settings, _options: AgentOptions) -> View:
         """Find nothing."""

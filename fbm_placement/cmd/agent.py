@@ -116,7 +116,10 @@ def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
             )
             return EXIT_NOT_THERE
         return EXIT_GOOD
-    outcome = agent.withdraw() if conf.withdraw else agent.run_pass()
+    if conf.withdraw:
+        _say(report.withdrawn(agent.withdraw(), agent.provider), sys.stdout)
+        return EXIT_GOOD
+    outcome = agent.run_pass()
     _say(report.once(outcome, agent.provider, agent.facts), sys.stdout)
     return EXIT_GOOD
 

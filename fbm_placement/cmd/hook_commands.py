@@ -80,7 +80,9 @@ def check(conf: cfg.ConfigOpts) -> int:
         print(finding, file=sys.stderr)
     if findings:
         return EXIT_NOT
-    print('the hook is installed, and it answers')
+    silent = inspection.why_silent()
+    but = '' if silent is None else f', but it refuses nothing now: {silent}'
+    print(f'the hook is installed, and it answers{but}')
     return EXIT_GOOD
 
 

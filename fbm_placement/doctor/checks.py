@@ -119,6 +119,9 @@ class Doctor(UpgradeCommands):
         if isinstance(self._look, errors.FileBackedMemoryError):
             raise self._look
         found = self._look.provider
+        doubt = provider.doubt(found, self._options.resource_provider, self._conf)
+        if doubt is not None:
+            return rules.failure(doubt)
         return rules.success(f'{found.name} ({found.uuid}) was found')
 
     def rights(self) -> Result:
@@ -149,13 +152,24 @@ class Doctor(UpgradeCommands):
         except errors.HostError as exc:
             return rules.agent(str(exc), self._settings)
         runs = running_agent() is not None
-        return rules.agent(None, self._settings, state.unhealthy, runs=runs)
+        return rules.agent(
+            None,
+            self._settings,
+            state.unhealthy,
+            runs=runs,
+            configured=state.configured == 'enabled',
+        )
 
     def hook(self) -> Result:
         """Check whether the hook is installed and answers."""
         findings = [str(finding) for finding in inspection.check()]
         older = _newer_than(libvirt.DAEMONS, (HOOK,))
-        return rules.hook(findings, self._settings, unknown_to_libvirtd=older is not None)
+        return rules.hook(
+            findings,
+            self._settings,
+            unknown_to_libvirtd=older is not None,
+            silent=inspection.why_silent(),
+        )
 
     @functools.cached_property
     def _versions(self) -> versions.Versions:

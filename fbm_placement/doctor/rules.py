@@ -149,8 +149,15 @@ def two_views(goal: Target, seen: Observation, dram_mib: int | None, edited: str
     if edited is not None:
         return warning(
             f'{edited} was changed after nova-compute started, which reads it once: until it is '
-            'restarted, the agent and nova-compute may undo what the other writes; restart '
-            'nova-compute'
+            'restarted, the agent and nova-compute may undo what the other writes; mend what '
+            '"Configuration" says, if anything, then restart nova-compute'
+        )
+    wanted = goal.traits(seen.traits)
+    if wanted != seen.traits and goal.inventory in (None, seen.inventory):
+        differ = ', '.join(sorted(wanted ^ seen.traits))
+        return warning(
+            f'Placement has other traits than the agent would set ({differ}); with fbm-agent '
+            'running it is put right, see: fbm-agent --dry-run'
         )
     if goal.inventory is None:
         return success('disabled: the inventory is left to nova-compute')
@@ -171,12 +178,19 @@ def two_views(goal: Target, seen: Observation, dram_mib: int | None, edited: str
 
 
 def hook(
-    findings: Sequence[str], settings: Settings, *, unknown_to_libvirtd: bool = False
+    findings: Sequence[str],
+    settings: Settings,
+    *,
+    unknown_to_libvirtd: bool = False,
+    silent: str | None = None,
 ) -> Result:
     """Judge libvirt's hook.
 
     :param unknown_to_libvirtd: it is newer than the running libvirtd
+    :param silent: why it refuses nothing
     """
+    if not findings and silent is not None and settings.enabled:
+        return warning(f'installed and answering, but it refuses nothing now: {silent}')
     if not findings and unknown_to_libvirtd:
         return warning(
             'installed and answering, but after libvirtd started: if there was no hook for QEMU '
@@ -194,8 +208,18 @@ def agent(
     unhealthy: Sequence[str] = (),
     *,
     runs: bool = True,
+    configured: bool | None = None,
 ) -> Result:
-    """Judge whether the agent runs, by the age of its state file, and what it says there."""
+    """Judge whether the agent runs, by the age of its state file, and what it says there.
+
+    :param configured: what the agent that wrote it took nova.conf to say: enabled or not
+    """
+    if trouble is None and runs and configured not in (None, settings.enabled):
+        was, now = ('enabled', 'disabled') if configured else ('disabled', 'enabled')
+        return failure(
+            f'the agent that runs was started when nova.conf said {was}, and it says {now} now: '
+            'the hook refuses what nova-compute starts; restart nova-compute and fbm-agent'
+        )
     if trouble is None and unhealthy and not runs:
         return failure(
             'no fbm-agent runs now (systemctl status fbm-agent); the last one kept new instances '

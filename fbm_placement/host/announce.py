@@ -134,5 +134,6 @@ def _write(state: HostState) -> str | None:
 
 _MEND = {
     errno.ENOSPC: 'make room on its filesystem (df {0})',
+    errno.EISDIR: 'remove what is in its place',
     errno.EROFS: 'its filesystem is read-only (findmnt -T {0})',
 }

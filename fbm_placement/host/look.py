@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, replace
 
 from fbm_placement import errors
-from fbm_placement.host import draining, health, libvirt, mounts, processes
+from fbm_placement.hook import installation
+from fbm_placement.host import draining, gate, health, libvirt, mounts, processes
 from fbm_placement.host.guests import Guest
 from fbm_placement.host.probe import Probe
 from fbm_placement.host.state_file import HostState, Recovery
@@ -39,8 +40,15 @@ class View:
 class Host:
     """Looks at this host, and remembers what one look alone can't tell."""
 
-    def __init__(self, *, proc: str = processes.PROC, qemu_conf: str = libvirt.QEMU_CONF) -> None:
-        """Look at this ``/proc``, and at what this qemu.conf says."""
+    def __init__(
+        self,
+        *,
+        proc: str = processes.PROC,
+        qemu_conf: str = libvirt.QEMU_CONF,
+        hooks_dir: str = installation.HOOKS_DIR,
+    ) -> None:
+        """Look at this ``/proc``, at what this qemu.conf says, and for a hook in there."""
+        self._hooks_dir = hooks_dir
         self._proc = proc
         self._qemu_conf = qemu_conf
         self._guest_probe = Probe()
@@ -97,6 +105,7 @@ class Host:
         store = None
         if settings.enabled:
             store, ailments = self.store(settings, options, guests)
+            ailments += gate.ailments(options.hook_mode, self._hooks_dir)
             facts = replace(
                 facts,
                 store_is_disk=store.is_disk if store else True,

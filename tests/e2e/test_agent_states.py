@@ -2,10 +2,11 @@
 """What the agent tells Placement of a host is what its guests are."""
 
 from fbm_placement import names
-from tests.e2e.cloud import DRAM_MIB, passes_until, well
+from tests.e2e.cloud import DRAM_MIB, NOVA_CONF, passes_until, well
 from tests.e2e.lab.domain import DRAM, FILE_BACKED, Domain
 from tests.e2e.lab.host import MEMORY_BACKING_DIR
 from tests.e2e.lab.store import Tmpfs
+from tests.services.process import program
 
 ENABLED = {names.TRAIT_ENABLED}
 CLOSED = {names.TRAIT_UNHEALTHY}
@@ -44,6 +45,20 @@ def test_a_disabled_host(boot, dram):
     assert dram.compute.inventory()['total'] == DRAM_MIB
     assert dram.state().configured == 'disabled'
     assert dram.state().store is None
+
+
+def test_withdrawn_with_guests(boot, make_compute):
+    """They stay, and whoever uninstalls is told what that does to them."""
+    own = make_compute(store=Tmpfs(128))
+    own.configure('libvirt', file_backed_memory=64)
+    with own.agent():
+        guest = boot(own.host, Domain(backing=FILE_BACKED, memory=32))
+    done = own.host.run(program('fbm-agent'), '--config-file', NOVA_CONF, '--withdraw')
+    assert own.own_traits() == set()
+    assert done.stdout.startswith('withdrawn: the traits of ')
+    assert f'1 guest is of Nova still file-backed here ({guest.name} ' in done.stderr
+    assert 'its live migration fails' in done.stderr
+    assert guest.counts()
 
 
 def test_turned_on(boot, make_compute, dram):

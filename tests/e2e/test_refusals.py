@@ -14,17 +14,18 @@ from tests.e2e.lab.host import MEMORY_BACKING_DIR
 from tests.e2e.lab.store import Tmpfs, hung
 
 REDEFINE = 'or hard reboot the instance, which redefines it'
+EDITED = 'if nova.conf says otherwise by now, restart fbm-agent first'
 PRIVATE = (
     'file-backed but private, so what it writes would be in DRAM; '
     f"define it with <access mode='shared'/> and no memAccess, {REDEFINE}"
 )
 NOT_FILE_BACKED = (
     'its memory is not file-backed, and file-backed memory is enabled on this host; '
-    f'choose a host where it is disabled, {REDEFINE}'
+    f'choose a host where it is disabled, {REDEFINE}; {EDITED}'
 )
 FILE_BACKED_HERE = (
     'its memory is file-backed, and file-backed memory is disabled on this host; '
-    f'choose a host where it is enabled, {REDEFINE}'
+    f'choose a host where it is enabled, {REDEFINE}; {EDITED}'
 )
 HUGE_PAGES = (
     'it asks for huge pages, which libvirt would use instead of the store; take '

@@ -28,7 +28,7 @@ from tests.services.nova_compute import NovaCompute
 from tests.services.placement import PlacementServer
 from tests.services.proxy import HangUp, Proxy
 
-LOOK = ['GET traits', 'GET ID', 'GET inventories', 'GET traits', 'GET allocations']
+LOOK = ['GET traits', 'GET resource_providers', 'GET inventories', 'GET traits', 'GET allocations']
 """What a pass asks before it may write: method and last part of the path."""
 PUT_INVENTORY = 'PUT MEMORY_MB'
 PUT_TRAITS = 'PUT traits'

@@ -157,6 +157,15 @@ def test_withdraw_takes_the_traits_back(host, compute):
     assert compute.everything() == before | {'traits': before['traits'] - names.OWN_TRAITS}
 
 
+def test_the_provider_of_another_host_is_told(host, compute, placement):
+    """It is done as the option says, but nobody should do it unawares."""
+    other = NovaCompute(placement.url).start()
+    host.configure('file_backed_memory', resource_provider=other.uuid)
+    ended = host.run('--dry-run')
+    assert f'resource_provider names {other.name} ({other.uuid}), but' in ended.stderr
+    assert f'nova-compute here writes {compute.uuid} (compute_id)' in ended.stderr
+
+
 def test_a_dry_run_shows_the_difference_and_writes_nothing(host, compute, writes):
     before = compute.everything()
     writes()

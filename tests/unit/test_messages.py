@@ -43,8 +43,14 @@ NEEDS_NO_LINE = {
         'disabled: the inventory of … is left to nova-compute…',
         'As it should be: …',
         'nothing to change',
+        'there were none',
+        (
+            'withdrawn: the traits of … are taken back (…); its inventory stays until '
+            'nova-compute reports again'
+        ),
     ),
     'it cannot happen, or not to an operator': (
+        'The Keystone service is temporarily unavailable',
         'module … has no attribute …',
         'no resource provider has been found yet',
         'nothing could be seen of the store',
@@ -65,6 +71,7 @@ NEEDS_NO_LINE = {
         '; run it as root',
         'run the agent as its unit does, or as root',
         'make room on its filesystem (df …)',
+        'remove what is in its place',
         'its filesystem is read-only (findmnt -T …)',
         'set [file_backed_memory]resource_provider to its UUID (openstack resource provider list)',
         "this host's name",

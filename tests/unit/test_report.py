@@ -91,11 +91,11 @@ def test_an_overwrite_of_the_inventory_names_the_likely_author() -> None:
 
 
 def test_an_overwrite_of_the_traits_is_told_as_that() -> None:
-    """The inventory was not touched, so nova-compute's report is not blamed."""
+    """The inventory was not touched, so nova-compute's configuration is not blamed."""
     told = report.overwrite(outcome(ON, Observation(9, ON.inventory, frozenset())), times=1)
     assert 'traits were changed by someone else' in told
     assert f'{names.TRAIT_ENABLED} not set -> set' in told
-    assert 'nova-compute' not in told
+    assert 'nova.conf' not in told
 
 
 def test_dram_is_what_the_kernel_tells() -> None:

@@ -433,6 +433,15 @@ def test_a_missing_cafile(home, debug_log):
     assert '/none.pem' in str(trouble(lambda: Requester(connect(home.load())).get(PATH)))
 
 
+def test_keystone_is_away_for_placement(requester, http):
+    """Its middleware answers in its place; that is no proxy, and the words say whom to look at."""
+    told = 'Unavailable.<br /><br />The Keystone service is temporarily unavailable.'
+    http.get(URL + PATH, status_code=503, json={'message': told, 'title': 'Service Unavailable'})
+    line = str(trouble(lambda: requester.get(PATH)))
+    assert 'Placement cannot check tokens: is Keystone up' in line
+    assert 'proxy' not in line
+
+
 def test_a_server_that_never_answers(home, peer, debug_log):
     """[placement]timeout ends the wait for an answer."""
     home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\ntimeout = 1\n')

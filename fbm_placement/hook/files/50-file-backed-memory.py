@@ -112,17 +112,18 @@ def decide(operation, guest, host, store=None, restoring=False):
 def wrong_kind(guest, host):
     """Say what of the guest's memory doesn't fit the host; return '' where all does."""
     redefine = 'or hard reboot the instance, which redefines it'
+    edited = 'if nova.conf says otherwise by now, restart fbm-agent first'
     if not host.enabled:
         if not guest.file_backed:
             return ''
         return (
             'its memory is file-backed, and file-backed memory is disabled on this host; '
-            f'choose a host where it is enabled, {redefine}'
+            f'choose a host where it is enabled, {redefine}; {edited}'
         )
     if not guest.file_backed:
         return (
             'its memory is not file-backed, and file-backed memory is enabled on this host; '
-            f'choose a host where it is disabled, {redefine}'
+            f'choose a host where it is disabled, {redefine}; {edited}'
         )
     if guest.hugepages:
         return (

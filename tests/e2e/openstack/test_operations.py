@@ -138,6 +138,8 @@ def test_the_hook_is_the_last_gate(cloud, create):
         told = [line for line in node.compute.output.splitlines() if 'fbm hook on ram' in line]
         assert any('its memory is not file-backed' in line for line in told), node.compute.tail()
         assert server.show()['OS-EXT-SRV-ATTR:instance_name'] not in node.host.virsh('list').stdout
+        told = node.status('upgrade', 'check', '--json')
+        assert 'started when nova.conf said enabled, and it says disabled now' in told
     finally:
         node.configure('libvirt', file_backed_memory=node.capacity)
         node.restart_compute()

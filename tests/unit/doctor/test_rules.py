@@ -125,8 +125,12 @@ def test_allocations():
 
 
 def test_will_nova_compute_and_the_agent_quarrel():
-    agreed = Observation(1, GOAL.inventory, frozenset())
+    agreed = Observation(1, GOAL.inventory, GOAL.own_traits)
     assert rules.two_views(GOAL, agreed, 500, None).code is Code.SUCCESS
+    withdrawn = replace(agreed, traits=frozenset())
+    code, text = judged(rules.two_views(GOAL, withdrawn, 500, None))
+    assert code == 'WARNING'
+    assert f'other traits than the agent would set ({names.TRAIT_ENABLED}' in text
     dram = replace(GOAL.inventory, total=500, max_unit=500, allocation_ratio=1.5)
     code, text = judged(rules.two_views(GOAL, replace(agreed, inventory=dram), 500, None))
     assert code == 'WARNING'
@@ -139,7 +143,8 @@ def test_will_nova_compute_and_the_agent_quarrel():
     waiting = replace(agreed, inventory=None)
     assert 'has not created' in rules.two_views(GOAL, waiting, 500, None).details
     off = plan.target(DISABLED, HostFacts())
-    assert rules.two_views(off, agreed, 500, None).code is Code.SUCCESS
+    assert rules.two_views(off, withdrawn, 500, None).code is Code.SUCCESS
+    assert 'other traits' in rules.two_views(off, agreed, 500, None).details
     assert names.TRAIT_ENABLED in GOAL.own_traits
 
 
@@ -155,6 +160,10 @@ def test_what_the_agent_says_of_its_host_is_told():
     assert code == 'FAILURE'
     assert 'no fbm-agent runs now' in text
     assert text.endswith('the last one kept new instances off this host: full')
+    code, text = judged(rules.agent(None, ON, configured=False))
+    assert code == 'FAILURE'
+    assert 'was started when nova.conf said disabled, and it says enabled now' in text
+    assert rules.agent(None, ON, configured=True).code is Code.SUCCESS
     code, text = judged(rules.agent(None, ON, runs=False))
     assert code == 'WARNING'
     assert 'no fbm-agent runs now' in text
@@ -171,6 +180,7 @@ def test_an_edited_qemu_conf_hides_nothing():
 
 def test_a_hook_that_libvirtd_may_not_know_is_told():
     assert rules.hook((), ON).code is Code.SUCCESS
+    assert 'refuses nothing now: off' in rules.hook((), ON, silent='off').details
     code, text = judged(rules.hook((), ON, unknown_to_libvirtd=True))
     assert code == 'WARNING'
     assert 'systemctl reload libvirtd' in text

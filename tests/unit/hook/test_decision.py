@@ -7,11 +7,13 @@ from tests.unit.hook.lab import UUID
 
 ENABLED_WANTED = (
     'its memory is not file-backed, and file-backed memory is enabled on this host; choose a host '
-    'where it is disabled, or hard reboot the instance, which redefines it'
+    'where it is disabled, or hard reboot the instance, which redefines it; if nova.conf says '
+    'otherwise by now, restart fbm-agent first'
 )
 DISABLED_WANTED = (
     'its memory is file-backed, and file-backed memory is disabled on this host; choose a host '
-    'where it is enabled, or hard reboot the instance, which redefines it'
+    'where it is enabled, or hard reboot the instance, which redefines it; if nova.conf says '
+    'otherwise by now, restart fbm-agent first'
 )
 NO_HUGE_PAGES = (
     'it asks for huge pages, which libvirt would use instead of the store; take hw:mem_page_size '

@@ -41,7 +41,8 @@ def test_what_does_not_fit_is_refused_in_one_line(lab, operation, may_not):
     assert done.stderr == (
         f'fbm hook on cmp1: {WHO} may not {may_not} here: its memory is not file-backed, and '
         'file-backed memory is enabled on this host; choose a host where it is disabled, or hard '
-        'reboot the instance, which redefines it\n'
+        'reboot the instance, which redefines it; if nova.conf says otherwise by now, restart '
+        'fbm-agent first\n'
     )
 
 
@@ -52,7 +53,8 @@ def test_where_it_only_warns_it_says_the_same_and_passes(lab):
     assert done.stderr == (
         f'warning: fbm hook on cmp1: {WHO} starts here all the same: its memory is file-backed, '
         'and file-backed memory is disabled on this host; choose a host where it is enabled, or '
-        'hard reboot the instance, which redefines it\n'
+        'hard reboot the instance, which redefines it; if nova.conf says otherwise by now, '
+        'restart fbm-agent first\n'
     )
 
 

@@ -24,7 +24,7 @@ def run(tmp_path, capsys):
     return run_it
 
 
-def test_install_check_and_remove(run):
+def test_install_check_and_remove(run, monkeypatch):
     where = f'--hooks-dir={run.hooks_dir}'
     program, hook = installation.paths(run.hooks_dir).values()
     reload_it = (
@@ -35,9 +35,20 @@ def test_install_check_and_remove(run):
     assert run('install', where) == (0, both, '')
     both = f'{program}: unchanged\n{hook}: unchanged\n'
     assert run('install', where) == (0, both, '')
+    monkeypatch.setattr('fbm_placement.hook.inspection.why_silent', lambda: None)
     assert run('check', where) == (0, 'the hook is installed, and it answers\n', '')
     assert run('remove', where) == (0, f'{hook}: removed\n{program}: removed\n', '')
     assert run('remove', where) == (0, f'{hook}: not there\n{program}: not there\n', '')
+
+
+def test_check_says_that_nothing_is_refused(run, monkeypatch, tmp_path):
+    """A hook that has no opinion is well, and no gate."""
+    where = f'--hooks-dir={run.hooks_dir}'
+    run('install', where)
+    monkeypatch.setenv('RUNTIME_DIRECTORY', str(tmp_path))
+    code, out, _ = run('check', where)
+    assert code == 0
+    assert 'but it refuses nothing now: it has no opinion without a fresh state file: no ' in out
 
 
 def test_check_says_what_is_wrong(run):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fbm_placement.hook import installation
 from fbm_placement.host import health, look, mounts
 from fbm_placement.host.announce import state_of
 from fbm_placement.host.look import Host
@@ -42,7 +43,11 @@ class World:
         self.asked = []
         self.going = []
         """What is seen of the store in its next looks."""
-        self.host = Host(proc=str(self.proc), qemu_conf=str(self.qemu_conf))
+        self.hooks = path / 'hooks'
+        self.hooks.mkdir()
+        self.host = Host(
+            proc=str(self.proc), qemu_conf=str(self.qemu_conf), hooks_dir=str(self.hooks)
+        )
 
     def see_store(self, path, ram_files, probe, others_files):
         self.asked.append((path, *ram_files))
@@ -70,6 +75,19 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setattr(look, 'see_store', made.see_store)
     monkeypatch.setattr(look, 'GOING_SECONDS', 0.0)
     return made
+
+
+def test_half_a_hook_closes_an_enabled_host(world):
+    """It would refuse what comes; and three looks without that open the host again."""
+    installation.install(str(world.hooks))
+    assert world.look().facts.unhealthy == ()
+    program = world.hooks / 'qemu.d' / installation.PROGRAM
+    program.unlink()
+    (reason,) = world.look().facts.unhealthy
+    assert f'{program} is missing' in reason
+    assert world.look(OFF).facts.unhealthy == ()
+    installation.install(str(world.hooks))
+    assert [bool(world.look().facts.unhealthy) for _ in range(3)] == [True, True, False]
 
 
 def test_a_host_on_which_nothing_is_wrong(world):

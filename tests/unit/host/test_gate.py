@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hook of which a half is missing."""
+
+import pytest
+
+from fbm_placement.hook import installation
+from fbm_placement.host import gate
+
+
+@pytest.fixture
+def hooks(tmp_path):
+    """An installed hook, and a python."""
+    (tmp_path / 'hooks').mkdir()
+    (tmp_path / 'python3').touch()
+    installation.install(str(tmp_path / 'hooks'))
+    return tmp_path
+
+
+def look(hooks, mode='enforce'):
+    return gate.ailments(mode, str(hooks / 'hooks'), str(hooks / 'python3'))
+
+
+def test_a_whole_hook_is_no_ailment(hooks):
+    assert look(hooks) == ()
+
+
+@pytest.mark.parametrize('missing', ['hooks/qemu.d/50-file-backed-memory.py', 'python3'])
+def test_half_a_hook_closes_the_host(hooks, missing):
+    """But only where it refuses anybody."""
+    (hooks / missing).unlink()
+    (reason,) = look(hooks)
+    assert f"refuses every guest of Nova's: {hooks / missing} is missing" in reason
+    assert look(hooks, 'warn') == look(hooks, 'off') == ()
+
+
+def test_without_a_hook_nobody_is_refused(hooks):
+    installation.remove(str(hooks / 'hooks'))
+    (hooks / 'python3').unlink()
+    assert look(hooks) == ()
