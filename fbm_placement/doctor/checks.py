@@ -17,7 +17,7 @@ from oslo_upgradecheck.upgradecheck import Result, UpgradeCommands
 from fbm_placement import connection, errors, plan, provider, report, settings
 from fbm_placement.doctor import rights, rules, versions
 from fbm_placement.hook import inspection, installation
-from fbm_placement.host import libvirt, processes, state_file
+from fbm_placement.host import gate, libvirt, processes, state_file
 from fbm_placement.host.announce import running_agent
 from fbm_placement.host.guests import Guest
 from fbm_placement.host.look import Host
@@ -168,7 +168,7 @@ class Doctor(UpgradeCommands):
             findings,
             self._settings,
             unknown_to_libvirtd=older is not None,
-            silent=inspection.why_silent(),
+            silent=gate.why_silent(),
         )
 
     @functools.cached_property

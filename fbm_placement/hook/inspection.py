@@ -7,9 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fbm_placement import errors
 from fbm_placement.hook import installation
-from fbm_placement.host import state_file
 
 PYTHON = '/usr/bin/python3'
 """What the hook runs."""
@@ -45,15 +43,6 @@ class Finding:
     def __str__(self) -> str:
         """Say it in one line."""
         return f'{self.seen}; expected: {self.expected}; {self.remedy}'
-
-
-def why_silent() -> str | None:
-    """Return why the hook refuses no guest whatever it is; None: it does."""
-    try:
-        mode = state_file.read(state_file.path(), state_file.uptime()).hook_mode
-    except errors.HostError as exc:
-        return f'it has no opinion without a fresh state file: {exc}'
-    return None if mode == 'enforce' else f'[file_backed_memory]hook_mode is {mode}'
 
 
 def check(hooks_dir: str = installation.HOOKS_DIR) -> list[Finding]:

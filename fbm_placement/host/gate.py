@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is libvirt's hook whole? Half a hook refuses every guest of Nova's on an enabled host."""
+"""Is libvirt's hook a gate? Half a hook is a wall, and one without an opinion is none."""
 
 import os
 
+from fbm_placement import errors
 from fbm_placement.hook import inspection, installation
+from fbm_placement.host import state_file
 
 
 def ailments(
@@ -27,3 +29,12 @@ def ailments(
         'fbm-status hook check tells what mends it'
     )
     return (reason,)
+
+
+def why_silent() -> str | None:
+    """Return why the hook refuses no guest whatever it is; None: it does."""
+    try:
+        mode = state_file.read(state_file.path(), state_file.uptime()).hook_mode
+    except errors.HostError as exc:
+        return f'it has no opinion without a fresh state file: {exc}'
+    return None if mode == 'enforce' else f'[file_backed_memory]hook_mode is {mode}'
