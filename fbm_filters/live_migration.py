@@ -5,6 +5,7 @@ A boot is neither, and asks nobody. For a move the instance is read from its cel
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from nova import context as nova_context
 from nova import objects
@@ -37,11 +38,13 @@ def is_move(spec: 'objects.RequestSpec') -> bool:
     A cold migration to a named host has none either, where it may cross cells
     (nova/conductor/tasks/migrate.py).
     """
+    return bool(requested(spec, 'cell') or requested(spec, 'allow_cross_cell_move'))
+
+
+def requested(spec: 'objects.RequestSpec', name: str) -> Any:
+    """Return a field of the request's destination; None where it, or that, is not set."""
     destination = spec.requested_destination if 'requested_destination' in spec else None
-    if not destination:
-        return False
-    names = ('cell', 'allow_cross_cell_move')
-    return any(name in destination and getattr(destination, name) for name in names)
+    return getattr(destination, name) if destination and name in destination else None
 
 
 def find(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') -> Move | None:
@@ -56,7 +59,6 @@ def find(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') ->
     """
     if not is_move(spec):
         return None
-    destination = spec.requested_destination
     # Elevated: an instance is else only found by its own project.
     with nova_context.target_cell(context.elevated(), _cell(context, spec)) as cell:
         instance = objects.Instance.get_by_uuid(
@@ -71,24 +73,24 @@ def find(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') ->
         return Move(
             ports,
             source=Node(host=source.host, uuid=source.uuid),
-            destination=_destination(cell, destination),
+            destination=_destination(cell, spec),
         )
 
 
 def _cell(
     context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'
 ) -> 'objects.CellMapping':
-    destination = spec.requested_destination
-    if 'cell' in destination and destination.cell:
-        return destination.cell
+    if cell := requested(spec, 'cell'):
+        return cell
     return objects.InstanceMapping.get_by_instance_uuid(context, spec.instance_uuid).cell_mapping
 
 
-def _destination(cell: 'nova_context.RequestContext', named: 'objects.Destination') -> Node | None:
-    if 'host' not in named or not named.host:
+def _destination(cell: 'nova_context.RequestContext', spec: 'objects.RequestSpec') -> Node | None:
+    host, name = requested(spec, 'host'), requested(spec, 'node')
+    if not host:
         return None
-    if 'node' in named and named.node:
-        node = objects.ComputeNode.get_by_host_and_nodename(cell, named.host, named.node)
+    if name:
+        node = objects.ComputeNode.get_by_host_and_nodename(cell, host, name)
     else:
-        node = objects.ComputeNode.get_first_node_by_host_for_old_compat(cell, named.host)
+        node = objects.ComputeNode.get_first_node_by_host_for_old_compat(cell, host)
     return Node(host=node.host, uuid=node.uuid)

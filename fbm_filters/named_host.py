@@ -11,7 +11,7 @@ from nova import context as nova_context
 from nova import objects
 
 from fbm_filters import placement
-from fbm_filters.live_migration import Node
+from fbm_filters.live_migration import Node, requested
 
 
 def find(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') -> Node | None:
@@ -25,12 +25,11 @@ def find(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') ->
     :raises oslo_db.exception.DBError: a database can't be asked
     :raises PlacementUnknownError: Placement can't be asked
     """
-    destination = spec.requested_destination if 'requested_destination' in spec else None
-    host = _field(destination, 'host') or _first(spec, 'force_hosts')
-    node = _field(destination, 'node') or _first(spec, 'force_nodes')
+    host = requested(spec, 'host') or _first(spec, 'force_hosts')
+    node = requested(spec, 'node') or _first(spec, 'force_nodes')
     if not host:
         return _provider_of(context, node) if node else None
-    cell = _field(destination, 'cell')
+    cell = requested(spec, 'cell')
     if cell is None:
         cell = objects.HostMapping.get_by_host(context, host).cell_mapping
     with nova_context.target_cell(context.elevated(), cell) as in_cell:
@@ -42,10 +41,6 @@ def find(context: 'nova_context.RequestContext', spec: 'objects.RequestSpec') ->
 def _provider_of(context: 'nova_context.RequestContext', node: str) -> Node | None:
     uuid = placement.provider_named(context, node)
     return None if uuid is None else Node(host=node, uuid=uuid)
-
-
-def _field(destination: Any, name: str) -> Any:
-    return getattr(destination, name) if destination and name in destination else None
 
 
 def _first(spec: 'objects.RequestSpec', name: str) -> Any:

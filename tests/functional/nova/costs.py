@@ -33,6 +33,8 @@ class Counter(fixtures.Fixture):
     """Notes queries and requests of each call of the functions that it wraps."""
 
     def _setUp(self):
+        self.sent = []
+        """Every request of Nova's, in whatever thread: a method and a path."""
         self._here = threading.local()
         for method in ('get', 'put', 'post', 'delete'):
             self._wrap(report.SchedulerReportClient, method, self._noting_request)
@@ -74,8 +76,10 @@ class Counter(fixtures.Fixture):
     def _noting_request(self, function):
         @functools.wraps(function)
         def wrapper(client, url, *args, **kwargs):
+            request = f'{function.__name__} {url}'
+            self.sent.append(request)
             for cost in self._open().values():
-                cost.requests.append(f'{function.__name__} {url}')
+                cost.requests.append(request)
             with self._noting({}):  # Placement is in this thread too, with queries of its own
                 return function(client, url, *args, **kwargs)
 

@@ -8,13 +8,12 @@ so that two hours take seconds; every period is the default of its owner.
 import types
 
 import fixtures
-from nova.scheduler.client import report
 from oslo_log import log as logging
 
 from fbm_placement import settings
 from fbm_placement.agent import Agent
 from tests.fitting_host import FittingHost
-from tests.functional.nova import fleet
+from tests.functional.nova import costs, fleet
 
 OFFERED_MIB = 65536
 PERIODIC = 60
@@ -43,23 +42,6 @@ class QuarrelTestCase(fleet.FleetTestCase):
         self.assertEqual(
             REFRESH, fleet.nova.conf.CONF.compute.resource_provider_association_refresh
         )
-
-    def novas_requests(self):
-        """Return a list that gets each request of nova-compute's; it sends them in a thread."""
-        sent = []
-
-        def noting(name, request):
-            def wrapper(client, url, *args, **kwargs):
-                sent.append(f'{name} {url}')
-                return request(client, url, *args, **kwargs)
-
-            return wrapper
-
-        for name in ('get', 'put', 'post', 'delete'):
-            client = report.SchedulerReportClient
-            noted = noting(name, getattr(client, name))
-            self.useFixture(fixtures.MockPatchObject(client, name, noted))
-        return sent
 
     def an_agent(self):
         asked = []
@@ -117,7 +99,7 @@ class QuarrelTestCase(fleet.FleetTestCase):
         self.context = fleet.nova.context.get_admin_context()
         self.start_host('host')
         agent, asked = self.an_agent()
-        novas = self.novas_requests()
+        novas = self.useFixture(costs.Counter()).sent
         agent.run_pass()
         asked.clear()
 
