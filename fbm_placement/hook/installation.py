@@ -29,6 +29,8 @@ PROGRAM = f'{HOOK}.py'
 TEMPORARY = f'.{HOOK}.'
 """What the names begin with under which files are written."""
 
+SOURCES = {PROGRAM: 'program.py', HOOK: f'files/{HOOK}'}
+"""Where they are in this package."""
 MODES = {PROGRAM: 0o644, HOOK: 0o755}
 """In the order in which they must come. An executable .py would be a hook of its own."""
 
@@ -59,7 +61,7 @@ class Result:
 
 def content(name: str) -> bytes:
     """Return one of the hook's files, as this package has it."""
-    return (resources.files(__package__) / 'files' / name).read_bytes()
+    return (resources.files(__package__) / SOURCES[name]).read_bytes()
 
 
 def paths(hooks_dir: str) -> dict[str, str]:

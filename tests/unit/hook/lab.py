@@ -9,9 +9,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-FILES = Path(__file__).resolve().parents[3] / 'fbm_placement/hook/files'
 HOOK = '50-file-backed-memory'
 PROGRAM = f'{HOOK}.py'
+PACKAGE = Path(__file__).resolve().parents[3] / 'fbm_placement/hook'
+SOURCES = {HOOK: PACKAGE / 'files' / HOOK, PROGRAM: PACKAGE / 'program.py'}
 STATE = '/run/fbm-agent/host.json'
 PYTHON = '/usr/bin/python3'
 
@@ -23,8 +24,8 @@ FILE_BACKED = '<source type="file"/><access mode="shared"/><allocation mode="imm
 
 
 def load():
-    """Import the .py, whose name is no module's."""
-    spec = importlib.util.spec_from_file_location('fbm_hook', FILES / PROGRAM)
+    """Import the .py once more."""
+    spec = importlib.util.spec_from_file_location('fbm_hook', SOURCES[PROGRAM])
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -91,7 +92,7 @@ class Lab:
         self.program = self.directory / PROGRAM
         self.shell = [shell] if isinstance(shell, str) else shell or []
         for name in (HOOK, PROGRAM):
-            shutil.copy(FILES / name, self.directory / name)
+            shutil.copy(SOURCES[name], self.directory / name)
         self.edit(self.program, STATE, str(self.state_file))
         self.edit(self.hook, STATE, str(self.state_file))
         if python != PYTHON:

@@ -48,7 +48,7 @@ def changes(result):
     return by_name[HOOK], by_name[PROGRAM]
 
 
-NEW = {name: (labs.FILES / name).read_bytes() for name in (HOOK, PROGRAM)}
+NEW = {name: labs.SOURCES[name].read_bytes() for name in (HOOK, PROGRAM)}
 
 
 @pytest.mark.parametrize('umask', [0o022, 0o077, 0o000])
