@@ -90,7 +90,7 @@ class Loop:
         if trouble != self._last_failure or self._failures.bit_count() == 1:
             LOG.error('%s (try %d; next in %.0f s)', exc, self._failures, wait)
         self._last_failure = trouble
-        ill = '; '.join(('', *self._agent.facts.unhealthy))
+        ill = '; '.join(('', *map(str, self._agent.facts.unhealthy)))
         self._notifier.status(f'try {self._failures} failed: {exc}{ill}')
         return wait
 

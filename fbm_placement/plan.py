@@ -8,6 +8,7 @@ is enabled, and its own traits always; every other class, provider and trait is 
 from dataclasses import dataclass, fields
 
 from fbm_placement import names
+from fbm_placement.model import Problem
 from fbm_placement.settings import Settings
 from fbm_placement.words import count
 
@@ -43,7 +44,7 @@ class HostFacts:
     """Of a host that drains: all of its guests are file-backed, or none is; None: they differ, or
     can't be seen."""
     guests_seen: bool = True
-    unhealthy: tuple[str, ...] = ()
+    unhealthy: tuple[Problem, ...] = ()
     """Why the host takes no new instance, draining included; none: it takes them."""
 
 

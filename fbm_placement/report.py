@@ -33,7 +33,7 @@ def overwrite(outcome: Outcome, times: int) -> str:
 def status(outcome: Outcome, provider: Provider, facts: HostFacts) -> str:
     """Tell in one line how things are."""
     wanted = outcome.goal.inventory
-    ill = f'; UNHEALTHY: {"; ".join(facts.unhealthy)}' if facts.unhealthy else ''
+    ill = f'; UNHEALTHY: {"; ".join(map(str, facts.unhealthy))}' if facts.unhealthy else ''
     if wanted is None:
         return f'disabled: the inventory of {provider.name} is left to nova-compute{ill}'
     much = ' (TOO MUCH)' if overcommitment(outcome.goal, outcome.seen) else ''

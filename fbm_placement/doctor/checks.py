@@ -22,6 +22,7 @@ from fbm_placement.host.announce import running_agent
 from fbm_placement.host.guests import Guest
 from fbm_placement.host.look import Host
 from fbm_placement.host.store import Store
+from fbm_placement.model import Problem
 from fbm_placement.placement import Placement, Provider
 from fbm_placement.reconcile import Reconciler
 from fbm_placement.requester import Requester
@@ -101,7 +102,8 @@ class Doctor(UpgradeCommands):
         """Check the store, on a disabled host the one that it would have."""
         seen, ailments = self._store
         edited = _newer_than(libvirt.DAEMONS, (libvirt.QEMU_CONF,))
-        return rules.store(self._settings, seen, ailments, edited)
+        texts = [str(problem) for problem in ailments]
+        return rules.store(self._settings, seen, texts, edited)
 
     def guests(self) -> Result:
         """Check whether the running guests are what the host should be."""
@@ -180,7 +182,7 @@ class Doctor(UpgradeCommands):
         return self._host.guests()
 
     @functools.cached_property
-    def _store(self) -> tuple[Store | None, tuple[str, ...]]:
+    def _store(self) -> tuple[Store | None, tuple[Problem, ...]]:
         return self._host.store(self._settings, self._options, self._guests)
 
     @functools.cached_property

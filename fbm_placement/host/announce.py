@@ -12,10 +12,10 @@ from oslo_log import log
 import fbm_placement
 from fbm_placement import errors
 from fbm_placement.host import state_file
-from fbm_placement.host.health import RECOVERING
 from fbm_placement.host.look import View
 from fbm_placement.host.state_file import HostState, StoreState
 from fbm_placement.host.store import Store
+from fbm_placement.model import Problem
 from fbm_placement.settings import AgentOptions, Settings
 from fbm_placement.words import skeleton
 
@@ -35,7 +35,7 @@ class Announcer:
         :param pid: of this process, if it runs as a service; 0: it makes a single pass
         """
         self._pid = pid
-        self._reasons: tuple[str, ...] = ()
+        self._problems: tuple[Problem, ...] = ()
         self._doubt: str | None = None
         self.trouble: str | None = None
         """Why the hook could not be told."""
@@ -66,17 +66,16 @@ class Announcer:
             return
         LOG.warning('%s: %s; remove it by hand', where, trouble)
 
-    def _log(self, reasons: tuple[str, ...]) -> None:
-        # Their numbers change at each look.
-        told = {skeleton(reason) for reason in self._reasons}
-        for reason in reasons:
-            if skeleton(reason) not in told:
-                recovers = reason.startswith(RECOVERING)
-                level = logging.INFO if recovers else logging.ERROR
-                LOG.log(level, 'This host takes no new instance: %s', reason)
-        if self._reasons and not reasons:
+    def _log(self, problems: tuple[Problem, ...]) -> None:
+        # Their numbers change at each check.
+        logged = {skeleton(problem.text) for problem in self._problems}
+        for problem in problems:
+            if skeleton(problem.text) not in logged:
+                level = logging.INFO if problem.recovering else logging.ERROR
+                LOG.log(level, 'This host takes no new instance: %s', problem)
+        if self._problems and not problems:
             LOG.info('This host takes new instances again')
-        self._reasons = reasons
+        self._problems = problems
 
 
 def running_agent() -> int | None:
@@ -102,7 +101,7 @@ def state_of(view: View, settings: Settings, options: AgentOptions, pid: int = 0
         hook_mode=options.hook_mode,
         configured='enabled' if settings.enabled else 'disabled',
         may_restart=view.may_restart,
-        unhealthy=view.facts.unhealthy,
+        unhealthy=tuple(problem.text for problem in view.facts.unhealthy),
         store=None if view.store is None else _store_state(view.store),
         pid=pid,
         store_recovery=view.store_recovery,

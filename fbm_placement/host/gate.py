@@ -6,13 +6,14 @@ import os
 from fbm_placement import errors
 from fbm_placement.hook import inspection, installation
 from fbm_placement.host import state_file
+from fbm_placement.model import Problem
 
 
 def ailments(
     hook_mode: str,
     hooks_dir: str = installation.HOOKS_DIR,
     python: str = inspection.PYTHON,
-) -> tuple[str, ...]:
+) -> tuple[Problem, ...]:
     """Return why guests that come here would be refused; without a hook they are not.
 
     Whether it is the right version, and answers, is for ``fbm-status hook check``.
@@ -28,7 +29,7 @@ def ailments(
         f"libvirt's hook is broken and refuses every guest of Nova's: {missing[0]} is missing; "
         'fbm-status hook check tells what mends it'
     )
-    return (reason,)
+    return (Problem('hook', reason),)
 
 
 def why_silent() -> str | None:

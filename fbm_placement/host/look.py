@@ -12,7 +12,9 @@ from fbm_placement.host.guests import Guest
 from fbm_placement.host.probe import Probe
 from fbm_placement.host.state_file import HostState, Recovery
 from fbm_placement.host.store import Store, see_store
+from fbm_placement.model import Problem
 from fbm_placement.plan import HostFacts
+from fbm_placement.rules.hysteresis import Hysteresis
 from fbm_placement.settings import AgentOptions, Settings
 
 EMPTY_LOOKS = 2
@@ -53,8 +55,8 @@ class Host:
         self._qemu_conf = qemu_conf
         self._guest_probe = Probe()
         self._store_probe = Probe()
-        self._store_health = health.Convalescence()
-        self._drained = health.Convalescence(EMPTY_LOOKS)
+        self._store_health = Hysteresis('store', health.GOOD_CHECKS)
+        self._drained = Hysteresis('draining', EMPTY_LOOKS)
         self._may_restart: dict[str, None] = {}
         self._mounted: tuple[str, str] | None = None
         self._lacks_room = False
@@ -63,8 +65,8 @@ class Host:
         """Go on where the process was that wrote this: a restart heals nothing."""
         if state.store is not None and state.store.mount_point is not None:
             self._mounted = (state.store.path, state.store.mount_point)
-        self._store_health.recall(state.store_recovery)
-        self._drained.recall(state.drain_recovery)
+        self._store_health.restore(state.store_recovery)
+        self._drained.restore(state.drain_recovery)
         self._may_restart.update(dict.fromkeys(state.may_restart))
 
     def look(self, settings: Settings, options: AgentOptions) -> View:
@@ -75,8 +77,10 @@ class Host:
             return self._blind(settings, options, str(exc))
         left = draining.remaining_guests(settings.enabled, guests)
         changed = sum(guest.is_nova for guest in guests) - len(left)
-        told = (draining.tell(settings.enabled, left, changed),) if left else ()
-        drains = self._drained.after(told)
+        found: tuple[Problem, ...] = ()
+        if left:
+            found = (Problem('draining', draining.tell(settings.enabled, left, changed)),)
+        drains = self._drained.after(found)
         # One that is between two lives is still there.
         self._may_restart.update(dict.fromkeys(guest.uuid for guest in left))
         if not drains:
@@ -90,7 +94,7 @@ class Host:
 
     def _blind(self, settings: Settings, options: AgentOptions, reason: str) -> View:
         """Leave the published state as it is where guests can't be seen."""
-        unhealthy = (reason,) if settings.enabled else ()
+        unhealthy = (Problem('guests-unseen', reason),) if settings.enabled else ()
         facts = HostFacts(draining=True, guests_seen=False, unhealthy=unhealthy)
         view = self._with_store(settings, options, (), facts)
         return view if settings.enabled else replace(view, doubt=reason)
@@ -140,7 +144,7 @@ class Host:
 
     def store(
         self, settings: Settings, options: AgentOptions, guests: tuple[Guest, ...]
-    ) -> tuple[Store | None, tuple[str, ...]]:
+    ) -> tuple[Store | None, tuple[Problem, ...]]:
         """Return the store, None where nobody knows which, and why it isn't fit."""
         path, qemu_uids = options.memory_backing_dir, frozenset[int]()
         try:
@@ -148,14 +152,14 @@ class Host:
             path, qemu_uids = path or conf.memory_backing_dir, conf.uids
         except errors.HostError as exc:
             if path is None:
-                return None, (str(exc),)
+                return None, (Problem('qemu.conf', str(exc)),)
         trusted = frozenset({0, os.geteuid()})
         store = self._see_store(path, guests)
         if health.lacking_mib(store, settings.promised_mib) > 0 and not self._lacks_room:
             time.sleep(GOING_SECONDS)
             store = self._see_store(path, guests)
         self._lacks_room = health.lacking_mib(store, settings.promised_mib) > 0
-        return store, health.ailments(store, settings.promised_mib, qemu_uids, trusted)
+        return store, health.problems(store, settings.promised_mib, qemu_uids, trusted)
 
     def _see_store(self, path: str, guests: tuple[Guest, ...]) -> Store:
         novas = [file for guest in guests if guest.is_nova for file in guest.ram_files]

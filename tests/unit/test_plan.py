@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from fbm_placement import names, plan
+from fbm_placement.model import Problem
 from fbm_placement.plan import HostFacts, Inventory, Observation, PutInventory, PutTraits
 from fbm_placement.settings import DISABLED, Settings
 
@@ -24,7 +25,7 @@ DRAM = Inventory(
     total=65536, reserved=512, min_unit=1, max_unit=65536, step_size=1, allocation_ratio=1.5
 )
 FOREIGN = frozenset({'COMPUTE_NODE', 'OWNER_NOVA', 'CUSTOM_RACK_7'})
-ILL = ('the store is not mounted',)
+ILL = (Problem('not-mounted', 'the store is not mounted'),)
 ON_DISK = frozenset({names.TRAIT_ENABLED, names.TRAIT_DISK})
 
 
@@ -68,7 +69,7 @@ def test_traits_of_a_host(settings: Settings, facts: HostFacts, own_traits: set[
     assert plan.target(settings, facts).own_traits == own_traits
 
 
-DRAINING = HostFacts(draining=True, unhealthy=('draining: 2 guests',))
+DRAINING = HostFacts(draining=True, unhealthy=(Problem('draining', 'draining: 2 guests'),))
 UNHEALTHY_TRAIT = frozenset({names.TRAIT_UNHEALTHY})
 
 
@@ -118,7 +119,7 @@ def test_while_it_drains_a_host_is_what_all_of_its_guests_are(
     settings: Settings, found: frozenset[str]
 ) -> None:
     """Also where a tool, or a provider made anew, has lost the traits."""
-    ill = ('draining',)
+    ill = (Problem('draining', 'draining'),)
     in_files = plan.target(settings, HostFacts(draining=True, guests_enabled=True, unhealthy=ill))
     assert in_files.traits(FOREIGN | found) - {names.TRAIT_DISK} == (
         FOREIGN | UNHEALTHY_TRAIT | {names.TRAIT_ENABLED}

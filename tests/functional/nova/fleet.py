@@ -17,6 +17,7 @@ from nova.tests.functional.libvirt import base
 from fbm_filters import policy as scheduler_options
 from fbm_placement import conf as configuration
 from fbm_placement import connection, names, plan, reconcile, settings
+from fbm_placement.model import Problem
 from fbm_placement.placement import Placement
 from fbm_placement.requester import Requester
 
@@ -213,7 +214,8 @@ class FleetTestCase(
         goal = plan.target(
             offered,
             plan.HostFacts(
-                store_is_disk=on_disk, unhealthy=() if healthy else ('told by a test',)
+                store_is_disk=on_disk,
+                unhealthy=() if healthy else (Problem('test', 'set by a test'),),
             ),
         )
         reconciler = reconcile.Reconciler(self.compute_rp_uuids[name], time.sleep)

@@ -11,6 +11,7 @@ from fbm_placement.host.announce import Announcer
 from fbm_placement.host.look import View
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.store import Store
+from fbm_placement.model import Problem
 from fbm_placement.plan import HostFacts
 from fbm_placement.settings import AgentOptions, Settings
 
@@ -19,7 +20,8 @@ OPTIONS = AgentOptions(resource_provider=None, interval=60, hook_mode='warn')
 
 
 def view(*unhealthy, store=None, may_restart=()):
-    return View(HostFacts(unhealthy=unhealthy), store, may_restart)
+    problems = tuple(Problem(text, text) for text in unhealthy)
+    return View(HostFacts(unhealthy=problems), store, may_restart)
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from fbm_placement.host.health import MIB, Convalescence, ailments
+from fbm_placement.host.health import MIB, problems
 from fbm_placement.host.mounts import Mount
-from fbm_placement.host.state_file import Recovery
 from fbm_placement.host.store import Directory, Store
 
 XFS = Mount('/srv/fbm', 'xfs', '/dev/nvme0n1', '259:3', frozenset({'rw'}))
@@ -28,7 +27,7 @@ QEMU = frozenset({64055})
 
 
 def reasons(promised_mib=1000, **changes):
-    return ailments(replace(GOOD, **changes), promised_mib, QEMU)
+    return tuple(str(p) for p in problems(replace(GOOD, **changes), promised_mib, QEMU))
 
 
 def mounted(**changes):
@@ -98,7 +97,7 @@ def test_exactly_what_is_promised_is_enough():
         ),
     ],
 )
-def test_each_ailment_in_its_words(changes, words):
+def test_each_problem_in_its_words(changes, words):
     (reason,) = reasons(**changes)
     assert words in reason
 
@@ -113,18 +112,18 @@ def test_local_filesystems_are_fit(filesystem):
 def test_who_gets_in():
     """As root QEMU gets in everywhere; its own directory it may close to others."""
     closed = tuple(Directory(directory.path, 0o700, 0) for directory in DIRECTORIES)
-    assert ailments(replace(GOOD, directories=closed), 1000, frozenset({0})) == ()
-    assert len(ailments(replace(GOOD, directories=closed), 1000, QEMU)) == 3
+    assert problems(replace(GOOD, directories=closed), 1000, frozenset({0})) == ()
+    assert len(problems(replace(GOOD, directories=closed), 1000, QEMU)) == 3
     own = (*DIRECTORIES[:2], Directory('/srv/fbm/libvirt/qemu', 0o700, 64055))
     assert reasons(directories=own) == ()
 
 
 def test_where_nobody_knows_whom_qemu_runs_as():
     """No owner is wrong then, but what anybody can write is."""
-    assert ailments(GOOD, 1000, frozenset()) == ()
+    assert problems(GOOD, 1000, frozenset()) == ()
     open_to_all = (Directory('/srv/fbm', 0o777, 64055), *DIRECTORIES[1:])
-    (reason,) = ailments(replace(GOOD, directories=open_to_all), 1000, frozenset())
-    assert 'chmod o-w' in reason
+    (reason,) = problems(replace(GOOD, directories=open_to_all), 1000, frozenset())
+    assert 'chmod o-w' in reason.text
 
 
 def test_what_stands_in_the_way_of_the_other_rules_is_told_alone():
@@ -133,33 +132,3 @@ def test_what_stands_in_the_way_of_the_other_rules_is_told_alone():
 
 def test_what_does_not_is_told_at_once():
     assert len(reasons(5000, directories=(Directory('/srv/fbm', 0o777, 0), *DIRECTORIES[1:]))) == 2
-
-
-def test_an_ailment_counts_at_once_and_its_end_after_some_looks():
-    """A store at the edge of its size would come and go with each file on it otherwise."""
-    health = Convalescence(good_looks=3)
-    assert health.after(()) == ()
-    assert health.after(('full',)) == ('full',)
-    (reason,) = health.after(())
-    assert reason.startswith('seen well 1 of 3 times in a row')
-    assert reason.endswith('there is nothing to do but wait (it was: full)')
-    assert health.after(('full again',)) == ('full again',)
-    assert health.after(())[0].startswith('seen well 1 of 3')
-    assert health.after(())[0].startswith('seen well 2 of 3')
-    assert health.after(()) == ()
-    assert health.after(()) == ()
-
-
-def test_another_process_goes_on_where_the_last_one_was():
-    """A restart of the agent heals no store, and a single pass at a time heals it in the end."""
-    assert Convalescence().recovery is None
-    first = Convalescence(good_looks=2)
-    first.after(('full',))
-    assert first.recovery == Recovery('full', 0)
-    second = Convalescence(good_looks=2)
-    second.recall(first.recovery)
-    assert second.after(())[0].startswith('seen well 1 of 2')
-    third = Convalescence(good_looks=2)
-    third.recall(second.recovery)
-    assert third.after(()) == ()
-    assert third.recovery is None

@@ -84,7 +84,7 @@ def test_half_a_hook_closes_an_enabled_host(world):
     program = world.hooks / 'qemu.d' / installation.PROGRAM
     program.unlink()
     (reason,) = world.look().facts.unhealthy
-    assert f'{program} is missing' in reason
+    assert f'{program} is missing' in reason.text
     assert world.look(OFF).facts.unhealthy == ()
     installation.install(str(world.hooks))
     assert [bool(world.look().facts.unhealthy) for _ in range(3)] == [True, True, False]
@@ -108,7 +108,9 @@ def test_the_reserve_is_not_promised(world):
     """Placement lets nobody allocate it: 1000 less 100 fits into 900 exactly."""
     assert world.look().facts.unhealthy == ()
     world.store = replace(world.store, free_bytes=899 * health.MIB)
-    assert '900 MiB, of which running guests hold 0, and 899' in world.look().facts.unhealthy[0]
+    assert (
+        '900 MiB, of which running guests hold 0, and 899' in world.look().facts.unhealthy[0].text
+    )
 
 
 def test_on_a_disabled_host_nobody_looks_at_a_store(world):
@@ -123,20 +125,20 @@ def test_turned_on_with_dram_guests_it_drains_until_the_last_has_gone(world):
     world.run(9, 'file-backed-shared')
     view = world.look()
     assert view.facts.draining
-    assert '2 running guests are not file-backed' in view.facts.unhealthy[0]
+    assert '2 running guests are not file-backed' in view.facts.unhealthy[0].text
     assert DRAM_UUID in view.may_restart
     assert view.facts.guests_enabled is None
     world.end(9)
     assert world.look().facts.guests_enabled is False
     world.end(8)
-    assert '1 running guest is' in world.look().facts.unhealthy[0]
+    assert '1 running guest is' in world.look().facts.unhealthy[0].text
     world.end(7)
     # A guest that restarts has no process for a moment.
     view = world.look()
     assert view.facts.draining
     # Nor is it gone from those that may start again: the others' end is no end of its own.
     assert set(view.may_restart) == {DRAM_UUID, HUGE_UUID}
-    assert view.facts.unhealthy[0].startswith('seen well 1 of 2 times')
+    assert view.facts.unhealthy[0].text.startswith('seen well 1 of 2 times')
     view = world.look()
     assert (view.facts.draining, view.facts.unhealthy, view.may_restart) == (False, (), ())
 
@@ -147,7 +149,7 @@ def test_a_guest_that_restarts_at_that_moment_drains_on(world):
     world.end(7)
     world.look()
     world.run(7, 'dram')
-    assert '1 running guest is' in world.look().facts.unhealthy[0]
+    assert '1 running guest is' in world.look().facts.unhealthy[0].text
     world.end(7)
     assert world.look().facts.draining
     assert not world.look().facts.draining
@@ -158,7 +160,7 @@ def test_turned_off_with_file_backed_guests_it_drains(world):
     world.run(8, 'file-backed-shared-not-nova')
     view = world.look(OFF)
     assert view.facts.draining
-    assert '1 running guest is still file-backed: fb' in view.facts.unhealthy[0]
+    assert '1 running guest is still file-backed: fb' in view.facts.unhealthy[0].text
     assert view.may_restart == ('eacecd40-fdfb-459b-99f3-9f40681ac112',)
 
 
@@ -178,7 +180,7 @@ def test_qemu_conf_that_cannot_be_read_makes_it_unhealthy_and_disk(world):
     world.qemu_conf.unlink()
     world.qemu_conf.mkdir()
     view = world.look()
-    assert 'expected to read memory_backing_dir' in view.facts.unhealthy[0]
+    assert 'expected to read memory_backing_dir' in view.facts.unhealthy[0].text
     assert view.facts.store_is_disk
     assert view.store is None
     options = replace(OPTIONS, memory_backing_dir='/srv/fbm')
@@ -191,7 +193,7 @@ def test_a_store_that_was_unmounted_is_missed(world):
     world.store = replace(world.store, mount=Mount('/srv', 'xfs', '/dev/sda1'))
     for _ in range(2):
         (reason,) = world.look().facts.unhealthy
-        assert '/srv/fbm is on /srv, expected on /srv/fbm' in reason
+        assert '/srv/fbm is on /srv, expected on /srv/fbm' in reason.text
 
 
 def test_a_restart_of_the_agent_heals_nothing(world):
@@ -202,11 +204,11 @@ def test_a_restart_of_the_agent_heals_nothing(world):
     again = Host(proc=str(world.proc), qemu_conf=str(world.qemu_conf))
     again.recall(state)
     view = again.look(ON, OPTIONS)
-    assert 'expected on /srv/fbm' in view.facts.unhealthy[0]
+    assert 'expected on /srv/fbm' in view.facts.unhealthy[0].text
     world.store = replace(world.store, mount=Mount('/srv/fbm', 'xfs', '/dev/nvme0n1'))
     once_more = Host(proc=str(world.proc), qemu_conf=str(world.qemu_conf))
     once_more.recall(state_of(view, ON, OPTIONS))
-    assert once_more.look(ON, OPTIONS).facts.unhealthy[0].startswith('seen well 1 of 3')
+    assert once_more.look(ON, OPTIONS).facts.unhealthy[0].text.startswith('seen well 1 of 3')
 
 
 def test_an_ailment_ends_after_three_good_looks(world):
@@ -223,7 +225,7 @@ def test_a_guest_that_is_just_going_makes_no_store_too_small(world):
     world.going = [small, good]
     assert world.look().facts.unhealthy == ()
     world.going = [small, small]
-    assert 'cannot hold what is promised' in world.look().facts.unhealthy[0]
+    assert 'cannot hold what is promised' in world.look().facts.unhealthy[0].text
     # Once it is known, it isn't waited for any more.
     world.asked.clear()
     world.look()
@@ -253,7 +255,7 @@ def test_where_guests_cannot_be_seen_the_published_state_stays(world, hidden, mo
     view = world.look()
     assert view.facts.draining
     assert not view.facts.guests_seen
-    assert 'mounted with hidepid=invisible' in view.facts.unhealthy[0]
+    assert 'mounted with hidepid=invisible' in view.facts.unhealthy[0].text
     assert view.store is not None
     # With gid= of a group of the agent's, or as root, they are seen.
     monkeypatch.setattr(look.processes, '_can_read', lambda path: True)
@@ -272,7 +274,7 @@ def test_a_guest_that_hangs_does_not_hang_the_look(world, monkeypatch):
     monkeypatch.setattr(look.processes, 'running_guests', lambda *_: time.sleep(60))
     world.host._guest_probe = Probe(seconds=0.2)
     view = world.look()
-    assert 'reading their command lines gave no answer' in view.facts.unhealthy[0]
+    assert 'reading their command lines gave no answer' in view.facts.unhealthy[0].text
     assert view.facts.draining
 
 

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a problem counts after it was last seen, so that a host does not flap."""
+
+from fbm_placement.host.state_file import Recovery
+from fbm_placement.model import Problem
+
+
+class Hysteresis:
+    """Keeps the last problem until enough checks in a row have found none."""
+
+    def __init__(self, key: str, needed: int) -> None:
+        """Start without a problem.
+
+        :param key: of the problem that stands for a recovery that is not complete
+        :param needed: how many checks in a row must find no problem
+        """
+        self._key = key
+        self._needed = needed
+        self.recovery: Recovery | None = None
+        """The last problem and how far its recovery is; None: no problem counts."""
+
+    def restore(self, recovery: Recovery | None) -> None:
+        """Continue where the process that wrote the state file was."""
+        self.recovery = recovery
+
+    def after(self, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+        """Return the problems that count after a check that found these."""
+        if problems:
+            self.recovery = Recovery(problems[0].text, 0)
+            return problems
+        if self.recovery is None:
+            return ()
+        reason, good = self.recovery.reason, self.recovery.good_looks + 1
+        self.recovery = Recovery(reason, good) if good < self._needed else None
+        if self.recovery is None:
+            return ()
+        seen = f'seen well {good} of {self._needed} times in a row that it takes'
+        text = f'{seen}; there is nothing to do but wait (it was: {reason})'
+        return (Problem(self._key, text, recovering=True),)
