@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.measurement import Measurement
-from tests.unit.hook import lab as labs
+from tests import hook_lab as labs
 
 ROUNDS = 60
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.unit.hook.lab import UUID
+from tests.hook_lab import UUID
 
 ENABLED_WANTED = (
     'its memory is not file-backed, and file-backed memory is enabled on this host; choose a host '

@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from tests.unit.hook import lab
+from tests import hook_lab as lab
 
 
 def test_it_reads_what_counts(program):

@@ -11,7 +11,7 @@ import pytest
 
 from fbm_placement.hook import installation
 from fbm_placement.hook.installation import HOOK, PROGRAM, Change, HookError
-from tests.unit.hook import lab as labs
+from tests import hook_lab as labs
 
 OLD = {HOOK: b'#!/bin/sh\nexit 0\n', PROGRAM: b'old\n'}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 HOOK = '50-file-backed-memory'
 PROGRAM = f'{HOOK}.py'
-PACKAGE = Path(__file__).resolve().parents[3] / 'fbm_placement/hook'
+PACKAGE = Path(__file__).resolve().parents[1] / 'fbm_placement/hook'
 SOURCES = {HOOK: PACKAGE / 'files' / HOOK, PROGRAM: PACKAGE / 'program.py'}
 STATE = '/run/fbm-agent/host.json'
 PYTHON = '/usr/bin/python3'

@@ -13,8 +13,8 @@ import types
 import pytest
 
 from fbm_placement.host import mounts
-from tests.unit.hook import lab as labs
-from tests.unit.hook.lab import NAME, UUID, WHO, domain, store_state
+from tests import hook_lab as labs
+from tests.hook_lab import NAME, UUID, WHO, domain, store_state
 
 DRAM = domain('')
 SPOKEN = '; run "fbm-status hook check"\n'

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.unit.hook import lab as labs
-from tests.unit.hook.lab import NAME, domain
+from tests import hook_lab as labs
+from tests.hook_lab import NAME, domain
 
 NOVAS = domain()
 FOREIGN = domain(metadata='')
