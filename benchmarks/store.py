@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from benchmarks.measurement import Measurement
 from fbm_placement.host.probe import Probe
-from fbm_placement.host.store import see_store
+from fbm_placement.host.store import observe_store
 from tests.services.store import small_store
 
 ROUNDS = 9
@@ -26,7 +26,7 @@ def run() -> list[Measurement]:
             file.write(bytes(4096))
     checks, forks = [], []
     for _ in range(ROUNDS):
-        checks.append(_seconds(lambda: see_store(str(store), files, probe)))
+        checks.append(_seconds(lambda: observe_store(str(store), files, probe)))
         forks.append(_seconds(_fork_and_wait))
     for path in files:
         os.unlink(path)

@@ -11,8 +11,8 @@ from oslo_log import log
 
 from fbm_placement import connection, errors, names, provider, report, settings
 from fbm_placement.host import draining, state_file
-from fbm_placement.host.announce import Announcer, running_agent
-from fbm_placement.host.look import Host, View
+from fbm_placement.host.announce import StatePublisher, running_agent
+from fbm_placement.host.look import HostObserver, HostView
 from fbm_placement.placement import Placement, Provider
 from fbm_placement.plan import WITHDRAWN, HostFacts, Target, overcommitment, target
 from fbm_placement.quarrel import Quarrel
@@ -34,7 +34,7 @@ class Agent:
         host_settings: settings.Settings,
         options: settings.AgentOptions,
         *,
-        host: Host | None = None,
+        host: HostObserver | None = None,
         as_service: bool = False,
         wait: Callable[[float], object] = time.sleep,
         before_request: Callable[[], None] = lambda: None,
@@ -58,10 +58,10 @@ class Agent:
         self._reconciler: Reconciler | None = None
         self._traits_ensured_at: float | None = None
         self._clock = clock
-        self._host = host or Host()
+        self._host = host or HostObserver()
         self.facts = HostFacts()
         """What the last look at the host found."""
-        self._announcer = Announcer(os.getpid() if as_service else 0)
+        self._publisher = StatePublisher(os.getpid() if as_service else 0)
         self._recalled = False
         self._quarrel = Quarrel(clock)
         self._told_provider: tuple[Provider, provider.Lookup] | None = None
@@ -85,16 +85,16 @@ class Agent:
             self._tell(outcome)
             return outcome
 
-        self._announcer.announce(self.look_at_host(), self._settings, self.options)
+        self._publisher.publish(self.look_at_host(), self._settings, self.options)
         return self._remembering(run)
 
-    def look_at_host(self) -> View:
+    def look_at_host(self) -> HostView:
         """Look at the guests and the store; ``look`` and ``status`` go by what was found."""
         if not self._recalled:
             self._recalled = True
             with contextlib.suppress(errors.HostError):
-                self._host.recall(state_file.read(state_file.path(), None))
-        view = self._host.look(self._settings, self.options)
+                self._host.restore(state_file.read(state_file.path(), None))
+        view = self._host.observe(self._settings, self.options)
         self.facts = view.facts
         return view
 
@@ -113,7 +113,7 @@ class Agent:
         outcome = self._remembering(
             lambda placement: self._reconciler_for(placement).run_pass(placement, WITHDRAWN)
         )
-        self._announcer.fall_silent()
+        self._publisher.clear()
         self._tell_left_behind()
         return outcome
 
@@ -137,7 +137,7 @@ class Agent:
         nova-compute starts guests by the new one before the next agent has looked.
         """
         if self._state_on_disk() != self._settings.enabled:
-            self._announcer.fall_silent()
+            self._publisher.clear()
 
     def _state_on_disk(self) -> bool | None:
         try:
@@ -196,7 +196,7 @@ class Agent:
     def status(self, outcome: Outcome) -> str:
         """Tell in one line how things are."""
         told = report.status(outcome, self.provider, self.facts)
-        return f'{told}; {self._announcer.trouble}' if self._announcer.trouble else told
+        return f'{told}; {self._publisher.error}' if self._publisher.error else told
 
     def _remembering(self, work: Callable[[Placement], Outcome]) -> Outcome:
         """Forget after a failure what it has made doubtful: the next pass finds it anew."""

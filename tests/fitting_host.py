@@ -2,7 +2,7 @@
 """A stand-in for the look at the host, where a test is about Placement alone."""
 
 from fbm_placement.host.guests import Guest
-from fbm_placement.host.look import View
+from fbm_placement.host.look import HostView
 from fbm_placement.host.state_file import HostState
 from fbm_placement.plan import HostFacts
 from fbm_placement.settings import AgentOptions, Settings
@@ -11,13 +11,13 @@ from fbm_placement.settings import AgentOptions, Settings
 class FittingHost:
     """A host with a disk store on which nothing is wrong, whatever machine the test runs on."""
 
-    def recall(self, state: HostState) -> None:
+    def restore(self, state: HostState) -> None:
         """Forget it."""
 
     def guests(self) -> tuple[Guest, ...]:
         """Find none."""
         return ()
 
-    def look(self, _settings: Settings, _options: AgentOptions) -> View:
+    def observe(self, _settings: Settings, _options: AgentOptions) -> HostView:
         """Find nothing."""
-        return View(HostFacts(), None, ())
+        return HostView(HostFacts(), None, ())

@@ -8,7 +8,7 @@ import sys
 from oslo_config import cfg
 
 from fbm_placement.hook import inspection, installation
-from fbm_placement.host import gate
+from fbm_placement.host import hook_status
 
 EXIT_GOOD = 0
 EXIT_NOT = 1
@@ -81,7 +81,7 @@ def check(conf: cfg.ConfigOpts) -> int:
         print(finding, file=sys.stderr)
     if findings:
         return EXIT_NOT
-    silent = gate.why_silent()
+    silent = hook_status.not_enforcing_reason()
     but = '' if silent is None else f', but it refuses nothing now: {silent}'
     print(f'the hook is installed, and it answers{but}')
     return EXIT_GOOD

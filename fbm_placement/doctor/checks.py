@@ -17,10 +17,10 @@ from oslo_upgradecheck.upgradecheck import Result, UpgradeCommands
 from fbm_placement import connection, errors, plan, provider, report, settings
 from fbm_placement.doctor import rights, rules, versions
 from fbm_placement.hook import inspection, installation
-from fbm_placement.host import gate, libvirt, processes, state_file
+from fbm_placement.host import hook_status, libvirt, processes, state_file
 from fbm_placement.host.announce import running_agent
 from fbm_placement.host.guests import Guest
-from fbm_placement.host.look import Host
+from fbm_placement.host.look import HostObserver
 from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
 from fbm_placement.placement import Placement, Provider
@@ -71,9 +71,9 @@ class Doctor(UpgradeCommands):
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         """Take the files that nova-compute reads; nothing has been looked at yet."""
         self._conf = conf
-        self._host = Host()
+        self._host = HostObserver()
         with contextlib.suppress(errors.HostError):
-            self._host.recall(state_file.read(state_file.path(), None))
+            self._host.restore(state_file.read(state_file.path(), None))
         self._reasons: tuple[str, ...] = ()
         self._settings, self._options = settings.DISABLED, settings.AgentOptions(None, 60)
         try:
@@ -100,9 +100,9 @@ class Doctor(UpgradeCommands):
 
     def store(self) -> Result:
         """Check the store, on a disabled host the one that it would have."""
-        seen, ailments = self._store
+        seen, problems = self._store
         edited = _newer_than(libvirt.DAEMONS, (libvirt.QEMU_CONF,))
-        texts = [str(problem) for problem in ailments]
+        texts = [str(problem) for problem in problems]
         return rules.store(self._settings, seen, texts, edited)
 
     def guests(self) -> Result:
@@ -170,7 +170,7 @@ class Doctor(UpgradeCommands):
             findings,
             self._settings,
             unknown_to_libvirtd=older is not None,
-            silent=gate.why_silent(),
+            silent=hook_status.not_enforcing_reason(),
         )
 
     @functools.cached_property
@@ -191,7 +191,7 @@ class Doctor(UpgradeCommands):
             placement = Placement(Requester(connection.connect(self._conf)))
             lookup = provider.lookup_for(self._options.resource_provider, self._conf)
             found = provider.find_provider(placement, lookup)
-            facts = self._host.look(self._settings, self._options).facts
+            facts = self._host.observe(self._settings, self._options).facts
             goal = plan.target(self._settings, facts)
             observation = Reconciler(found.uuid, time.sleep).look(placement, goal).seen
         except errors.FileBackedMemoryError as exc:

@@ -12,7 +12,7 @@ from oslo_log import log
 import fbm_placement
 from fbm_placement import errors
 from fbm_placement.host import state_file
-from fbm_placement.host.look import View
+from fbm_placement.host.look import HostView
 from fbm_placement.host.state_file import HostState, StoreState
 from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
@@ -26,7 +26,7 @@ VALID_MORE_SECONDS = 120
 """A look is believed for so many intervals and seconds: passes are late when Placement is slow."""
 
 
-class Announcer:
+class StatePublisher:
     """Remembers what was told, so that the same is not told again at each pass."""
 
     def __init__(self, pid: int = 0) -> None:
@@ -36,26 +36,26 @@ class Announcer:
         """
         self._pid = pid
         self._problems: tuple[Problem, ...] = ()
-        self._doubt: str | None = None
-        self.trouble: str | None = None
+        self._warning: str | None = None
+        self.error: str | None = None
         """Why the hook could not be told."""
 
-    def announce(self, view: View, settings: Settings, options: AgentOptions) -> None:
+    def publish(self, view: HostView, settings: Settings, options: AgentOptions) -> None:
         """Log what is new, and write the state file; where that fails, log it."""
         self._log(view.facts.unhealthy)
-        if view.doubt is not None and view.doubt != self._doubt:
-            LOG.warning('%s', view.doubt)
-        self._doubt = view.doubt
+        if view.warning is not None and view.warning != self._warning:
+            LOG.warning('%s', view.warning)
+        self._warning = view.warning
         if not self._pid and running_agent() is not None:
             # The service's own looks count, this one is beside it.
             return
-        before, self.trouble = self.trouble, _write(state_of(view, settings, options, self._pid))
-        if self.trouble is not None and self.trouble != before:
-            LOG.warning('%s', self.trouble)
-        if before is not None and self.trouble is None:
+        before, self.error = self.error, _write(state_of(view, settings, options, self._pid))
+        if self.error is not None and self.error != before:
+            LOG.warning('%s', self.error)
+        if before is not None and self.error is None:
             LOG.info('%s is written again', state_file.path())
 
-    def fall_silent(self) -> None:
+    def clear(self) -> None:
         """Take the state file away: the hook has no opinion any more."""
         where = state_file.path()
         try:
@@ -90,7 +90,7 @@ def running_agent() -> int | None:
     return pid if runs and pid not in (0, os.getpid()) else None
 
 
-def state_of(view: View, settings: Settings, options: AgentOptions, pid: int = 0) -> HostState:
+def state_of(view: HostView, settings: Settings, options: AgentOptions, pid: int = 0) -> HostState:
     """Return what others are told of this look."""
     valid = VALID_INTERVALS * options.interval + VALID_MORE_SECONDS
     return HostState(
@@ -100,7 +100,7 @@ def state_of(view: View, settings: Settings, options: AgentOptions, pid: int = 0
         valid_until_uptime=int(state_file.uptime()) + valid,
         hook_mode=options.hook_mode,
         configured='enabled' if settings.enabled else 'disabled',
-        may_restart=view.may_restart,
+        may_restart=view.draining_uuids,
         unhealthy=tuple(problem.text for problem in view.facts.unhealthy),
         store=None if view.store is None else _store_state(view.store),
         pid=pid,

@@ -57,10 +57,10 @@ def lacking_mib(store: Store, promised_mib: int) -> int:
 def _blocking(store: Store) -> Problem | None:
     """Return the problem that prevents the other checks, or makes them pointless."""
     path, mount = store.path, store.mount
-    if store.trouble is not None:
+    if store.error is not None:
         return Problem(
             'unseen',
-            f'the store {path} cannot be looked at: {store.trouble}; look at its device and '
+            f'the store {path} cannot be looked at: {store.error}; look at its device and '
             'filesystem (dmesg, mount), or mend memory_backing_dir',
         )
     if mount is None:

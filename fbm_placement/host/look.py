@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from fbm_placement import errors
 from fbm_placement.hook import installation
-from fbm_placement.host import draining, gate, health, libvirt, mounts, processes
+from fbm_placement.host import draining, health, hook_status, libvirt, mounts, processes
 from fbm_placement.host.guests import Guest
 from fbm_placement.host.probe import Probe
 from fbm_placement.host.state_file import HostState, Recovery
-from fbm_placement.host.store import Store, see_store
+from fbm_placement.host.store import Store, observe_store
 from fbm_placement.model import Problem
 from fbm_placement.plan import HostFacts
 from fbm_placement.rules.hysteresis import Hysteresis
@@ -25,21 +25,21 @@ GOING_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class View:
+class HostView:
     """What one look found."""
 
     facts: HostFacts
     store: Store | None
     """None: the host is disabled, so it has none, or nobody knows where it is."""
-    may_restart: tuple[str, ...]
+    draining_uuids: tuple[str, ...]
     """UUIDs of the guests of the other kind that run here or did so since the host drains."""
-    doubt: str | None = None
+    warning: str | None = None
     """What can't be seen, where that closes no host."""
     store_recovery: Recovery | None = None
     drain_recovery: Recovery | None = None
 
 
-class Host:
+class HostObserver:
     """Looks at this host, and remembers what one look alone can't tell."""
 
     def __init__(
@@ -57,19 +57,19 @@ class Host:
         self._store_probe = Probe()
         self._store_health = Hysteresis('store', health.GOOD_CHECKS)
         self._drained = Hysteresis('draining', EMPTY_LOOKS)
-        self._may_restart: dict[str, None] = {}
+        self._draining_uuids: dict[str, None] = {}
         self._mounted: tuple[str, str] | None = None
         self._lacks_room = False
 
-    def recall(self, state: HostState) -> None:
+    def restore(self, state: HostState) -> None:
         """Go on where the process was that wrote this: a restart heals nothing."""
         if state.store is not None and state.store.mount_point is not None:
             self._mounted = (state.store.path, state.store.mount_point)
         self._store_health.restore(state.store_recovery)
         self._drained.restore(state.drain_recovery)
-        self._may_restart.update(dict.fromkeys(state.may_restart))
+        self._draining_uuids.update(dict.fromkeys(state.may_restart))
 
-    def look(self, settings: Settings, options: AgentOptions) -> View:
+    def observe(self, settings: Settings, options: AgentOptions) -> HostView:
         """Look at guests and store; what can't be seen is a reason, not an error."""
         try:
             guests = self.guests()
@@ -82,9 +82,9 @@ class Host:
             found = (Problem('draining', draining.tell(settings.enabled, left, changed)),)
         drains = self._drained.after(found)
         # One that is between two lives is still there.
-        self._may_restart.update(dict.fromkeys(guest.uuid for guest in left))
+        self._draining_uuids.update(dict.fromkeys(guest.uuid for guest in left))
         if not drains:
-            self._may_restart.clear()
+            self._draining_uuids.clear()
         facts = HostFacts(
             draining=bool(drains),
             guests_enabled=draining.common_state(guests),
@@ -92,12 +92,12 @@ class Host:
         )
         return self._with_store(settings, options, guests, facts)
 
-    def _blind(self, settings: Settings, options: AgentOptions, reason: str) -> View:
+    def _blind(self, settings: Settings, options: AgentOptions, reason: str) -> HostView:
         """Leave the published state as it is where guests can't be seen."""
         unhealthy = (Problem('guests-unseen', reason),) if settings.enabled else ()
         facts = HostFacts(draining=True, guests_seen=False, unhealthy=unhealthy)
         view = self._with_store(settings, options, (), facts)
-        return view if settings.enabled else replace(view, doubt=reason)
+        return view if settings.enabled else replace(view, warning=reason)
 
     def _with_store(
         self,
@@ -105,20 +105,20 @@ class Host:
         options: AgentOptions,
         guests: tuple[Guest, ...],
         facts: HostFacts,
-    ) -> View:
+    ) -> HostView:
         store = None
         if settings.enabled:
-            store, ailments = self.store(settings, options, guests)
-            ailments += gate.ailments(options.hook_mode, self._hooks_dir)
+            store, problems = self.store(settings, options, guests)
+            problems += hook_status.problems(options.hook_mode, self._hooks_dir)
             facts = replace(
                 facts,
                 store_is_disk=store.is_disk if store else True,
-                unhealthy=(*facts.unhealthy, *self._store_health.after(ailments)),
+                unhealthy=(*facts.unhealthy, *self._store_health.after(problems)),
             )
-        return View(
+        return HostView(
             facts,
             store,
-            tuple(self._may_restart),
+            tuple(self._draining_uuids),
             store_recovery=self._store_health.recovery,
             drain_recovery=self._drained.recovery,
         )
@@ -164,7 +164,7 @@ class Host:
     def _see_store(self, path: str, guests: tuple[Guest, ...]) -> Store:
         novas = [file for guest in guests if guest.is_nova for file in guest.ram_files]
         others = [file for guest in guests if not guest.is_nova for file in guest.ram_files]
-        return self._as_remembered(see_store(path, novas, self._store_probe, others))
+        return self._as_remembered(observe_store(path, novas, self._store_probe, others))
 
     def _as_remembered(self, store: Store) -> Store:
         """Expect the store where it was mounted before: an unmount leaves a directory behind."""

@@ -61,7 +61,7 @@ class Store:
     """RAM files that any user of the host can read."""
     expected_mount: str | None = None
     """Where it was seen mounted earlier, or where fstab says."""
-    trouble: str | None = None
+    error: str | None = None
     """Why nothing could be seen of it."""
 
     @property
@@ -80,10 +80,10 @@ class Store:
         return any(d.path == libvirt.ram_directory(self.path) for d in self.directories)
 
 
-def see_store(
+def observe_store(
     path: str, ram_files: Sequence[str], probe: Probe, others_files: Sequence[str] = ()
 ) -> Store:
-    """Look at the store; what can't be seen is told in ``trouble``.
+    """Look at the store; what can't be seen is told in ``error``.
 
     :param ram_files: of Nova's running guests
     :param others_files: of the other ones, to whom nothing was promised
@@ -92,9 +92,9 @@ def see_store(
         seen = probe.ask(lambda: _look(path, ram_files, others_files))
         table = mounts.read_mounts()
     except errors.NoAnswerError as exc:
-        return Store(path, trouble=f'it does not answer ({exc})')
+        return Store(path, error=f'it does not answer ({exc})')
     except OSError as exc:
-        return Store(path, trouble=f'{exc.strerror} ({exc.filename or path})')
+        return Store(path, error=f'{exc.strerror} ({exc.filename or path})')
     if seen is None:
         return Store(path, expected_mount=_expected(path, mounts.read_fstab()))
     directories = [Directory(*fields) for fields in seen.pop('directories')]

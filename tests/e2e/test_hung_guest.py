@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from fbm_placement.host.look import Host
+from fbm_placement.host.look import HostObserver
 from fbm_placement.settings import AgentOptions, Settings
 from tests.services.process import tethered
 
@@ -63,7 +63,7 @@ def test_it_does_not_hang_the_agents_look(store):
     command = tethered([sys.executable, '-c', _AS_QEMU, _WRITER, str(store / 'file'), *guest])
     settings = Settings(capacity_mib=8, reserved_mib=0, virt_type='qemu', ram_allocation_ratio=1.0)
     options = AgentOptions(None, 60, memory_backing_dir=str(store))
-    host = Host()
+    host = HostObserver()
     pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True) as qemu:
         assert qemu.stdout.readline() == 'mapped\n'
@@ -72,12 +72,12 @@ def test_it_does_not_hang_the_agents_look(store):
         qemu.stdin.flush()
         time.sleep(1)
         began = time.monotonic()
-        facts = host.look(settings, options).facts
+        facts = host.observe(settings, options).facts
         assert time.monotonic() - began < 12
         assert 'reading their command lines gave no answer' in facts.unhealthy[0].text
         assert not facts.guests_seen
         run('fsfreeze', '--unfreeze', str(store))
         assert qemu.wait(10) == 0
-    seen = [host.look(settings, options).facts for _ in range(4)]
+    seen = [host.observe(settings, options).facts for _ in range(4)]
     assert seen[-1].guests_seen
     assert seen[-1].unhealthy == ()

@@ -43,7 +43,7 @@ class Home:
 def fitting_host(monkeypatch, tmp_path):
     """Let no agent look at the machine that the test runs on, or write into its /run."""
     monkeypatch.setenv('RUNTIME_DIRECTORY', str(tmp_path / 'run'))
-    monkeypatch.setattr(agent, 'Host', FittingHost)
+    monkeypatch.setattr(agent, 'HostObserver', FittingHost)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_install_check_and_remove(run, monkeypatch):
     assert run('install', where) == (0, both, '')
     both = f'{program}: unchanged\n{hook}: unchanged\n'
     assert run('install', where) == (0, both, '')
-    monkeypatch.setattr('fbm_placement.host.gate.why_silent', lambda: None)
+    monkeypatch.setattr('fbm_placement.host.hook_status.not_enforcing_reason', lambda: None)
     assert run('check', where) == (0, 'the hook is installed, and it answers\n', '')
     assert run('remove', where) == (0, f'{hook}: removed\n{program}: removed\n', '')
     assert run('remove', where) == (0, f'{hook}: not there\n{program}: not there\n', '')

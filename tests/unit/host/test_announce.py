@@ -7,8 +7,8 @@ import os
 import pytest
 
 from fbm_placement.host import state_file
-from fbm_placement.host.announce import Announcer
-from fbm_placement.host.look import View
+from fbm_placement.host.announce import StatePublisher
+from fbm_placement.host.look import HostView
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
@@ -19,20 +19,20 @@ ON = Settings(capacity_mib=1000, reserved_mib=0, virt_type='kvm', ram_allocation
 OPTIONS = AgentOptions(resource_provider=None, interval=60, hook_mode='warn')
 
 
-def view(*unhealthy, store=None, may_restart=()):
+def view(*unhealthy, store=None, draining_uuids=()):
     problems = tuple(Problem(text, text) for text in unhealthy)
-    return View(HostFacts(unhealthy=problems), store, may_restart)
+    return HostView(HostFacts(unhealthy=problems), store, draining_uuids)
 
 
 @pytest.fixture
 def tell(caplog):
     """Announce a look; return what it made the agent log."""
     caplog.set_level(logging.INFO, logger='fbm_placement')
-    announcer = Announcer()
+    publisher = StatePublisher()
 
     def tell(one):
         caplog.clear()
-        announcer.announce(one, ON, OPTIONS)
+        publisher.publish(one, ON, OPTIONS)
         return [(record.levelname, record.getMessage()) for record in caplog.records]
 
     return tell
@@ -52,7 +52,7 @@ def test_a_reason_is_told_when_it_is_new_and_its_end_once(tell):
 
 def test_the_state_file_is_written_at_each_look(tell):
     store = Store('/srv/fbm', mount=Mount('/srv/fbm', 'xfs', 'dev'))
-    tell(view('full', store=store, may_restart=('b1',)))
+    tell(view('full', store=store, draining_uuids=('b1',)))
     state = state_file.read(state_file.path(), state_file.uptime())
     assert (state.configured, state.hook_mode) == ('enabled', 'warn')
     assert (state.may_restart, state.unhealthy) == (('b1',), ('full',))
@@ -82,5 +82,5 @@ def test_a_state_file_that_cannot_be_written_is_told_once(tell, monkeypatch, tmp
 
 def test_uninstalling_takes_it_away(tell):
     tell(view())
-    Announcer().fall_silent()
+    StatePublisher().clear()
     assert not os.path.exists(state_file.path())

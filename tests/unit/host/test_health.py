@@ -54,7 +54,7 @@ def test_exactly_what_is_promised_is_enough():
     ('changes', 'words'),
     [
         (
-            {'trouble': 'it does not answer (no answer in 5 s)'},
+            {'error': 'it does not answer (no answer in 5 s)'},
             'cannot be looked at: it does not answer (no answer in 5 s); look at its device',
         ),
         ({'mount': None}, 'does not exist; libvirtd would create it'),

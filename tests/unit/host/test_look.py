@@ -11,7 +11,7 @@ import pytest
 from fbm_placement.hook import installation
 from fbm_placement.host import health, look, mounts
 from fbm_placement.host.announce import state_of
-from fbm_placement.host.look import Host
+from fbm_placement.host.look import HostObserver
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
 from fbm_placement.host.store import Directory, Store
@@ -45,11 +45,11 @@ class World:
         """What is seen of the store in its next looks."""
         self.hooks = path / 'hooks'
         self.hooks.mkdir()
-        self.host = Host(
+        self.host = HostObserver(
             proc=str(self.proc), qemu_conf=str(self.qemu_conf), hooks_dir=str(self.hooks)
         )
 
-    def see_store(self, path, ram_files, probe, others_files):
+    def observe_store(self, path, ram_files, probe, others_files):
         self.asked.append((path, *ram_files))
         if self.going:
             self.store = self.going.pop(0)
@@ -66,13 +66,13 @@ class World:
         (self.proc / str(pid)).rmdir()
 
     def look(self, settings=ON, options=OPTIONS):
-        return self.host.look(settings, options)
+        return self.host.observe(settings, options)
 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     made = World(tmp_path)
-    monkeypatch.setattr(look, 'see_store', made.see_store)
+    monkeypatch.setattr(look, 'observe_store', made.observe_store)
     monkeypatch.setattr(look, 'GOING_SECONDS', 0.0)
     return made
 
@@ -95,7 +95,7 @@ def test_a_host_on_which_nothing_is_wrong(world):
     view = world.look()
     assert (view.facts.draining, view.facts.unhealthy) == (False, ())
     assert view.facts.store_is_disk
-    assert view.may_restart == ()
+    assert view.draining_uuids == ()
     assert world.asked == [('/srv/fbm', '/var/lib/nova/ram/libvirt/qemu/1-fb/pc.ram')]
 
 
@@ -126,7 +126,7 @@ def test_turned_on_with_dram_guests_it_drains_until_the_last_has_gone(world):
     view = world.look()
     assert view.facts.draining
     assert '2 running guests are not file-backed' in view.facts.unhealthy[0].text
-    assert DRAM_UUID in view.may_restart
+    assert DRAM_UUID in view.draining_uuids
     assert view.facts.guests_enabled is None
     world.end(9)
     assert world.look().facts.guests_enabled is False
@@ -137,10 +137,10 @@ def test_turned_on_with_dram_guests_it_drains_until_the_last_has_gone(world):
     view = world.look()
     assert view.facts.draining
     # Nor is it gone from those that may start again: the others' end is no end of its own.
-    assert set(view.may_restart) == {DRAM_UUID, HUGE_UUID}
+    assert set(view.draining_uuids) == {DRAM_UUID, HUGE_UUID}
     assert view.facts.unhealthy[0].text.startswith('seen well 1 of 2 times')
     view = world.look()
-    assert (view.facts.draining, view.facts.unhealthy, view.may_restart) == (False, (), ())
+    assert (view.facts.draining, view.facts.unhealthy, view.draining_uuids) == (False, (), ())
 
 
 def test_a_guest_that_restarts_at_that_moment_drains_on(world):
@@ -161,7 +161,7 @@ def test_turned_off_with_file_backed_guests_it_drains(world):
     view = world.look(OFF)
     assert view.facts.draining
     assert '1 running guest is still file-backed: fb' in view.facts.unhealthy[0].text
-    assert view.may_restart == ('eacecd40-fdfb-459b-99f3-9f40681ac112',)
+    assert view.draining_uuids == ('eacecd40-fdfb-459b-99f3-9f40681ac112',)
 
 
 def test_a_host_without_guests_is_what_nova_conf_says_at_once(world):
@@ -201,14 +201,14 @@ def test_a_restart_of_the_agent_heals_nothing(world):
     world.look()
     world.store = replace(world.store, mount=Mount('/srv', 'xfs', '/dev/sda1'))
     state = state_of(world.look(), ON, OPTIONS)
-    again = Host(proc=str(world.proc), qemu_conf=str(world.qemu_conf))
-    again.recall(state)
-    view = again.look(ON, OPTIONS)
+    again = HostObserver(proc=str(world.proc), qemu_conf=str(world.qemu_conf))
+    again.restore(state)
+    view = again.observe(ON, OPTIONS)
     assert 'expected on /srv/fbm' in view.facts.unhealthy[0].text
     world.store = replace(world.store, mount=Mount('/srv/fbm', 'xfs', '/dev/nvme0n1'))
-    once_more = Host(proc=str(world.proc), qemu_conf=str(world.qemu_conf))
-    once_more.recall(state_of(view, ON, OPTIONS))
-    assert once_more.look(ON, OPTIONS).facts.unhealthy[0].text.startswith('seen well 1 of 3')
+    once_more = HostObserver(proc=str(world.proc), qemu_conf=str(world.qemu_conf))
+    once_more.restore(state_of(view, ON, OPTIONS))
+    assert once_more.observe(ON, OPTIONS).facts.unhealthy[0].text.startswith('seen well 1 of 3')
 
 
 def test_an_ailment_ends_after_three_good_looks(world):
@@ -266,7 +266,7 @@ def test_where_guests_cannot_be_seen_a_disabled_host_is_not_closed(world, hidden
     view = world.look(OFF)
     assert view.facts.unhealthy == ()
     assert not view.facts.guests_seen
-    assert 'hidepid' in view.doubt
+    assert 'hidepid' in view.warning
 
 
 def test_a_guest_that_hangs_does_not_hang_the_look(world, monkeypatch):

@@ -9,7 +9,7 @@ from fbm_placement import errors
 from fbm_placement.host import store as store_module
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
-from fbm_placement.host.store import Directory, Store, see_store
+from fbm_placement.host.store import Directory, Store, observe_store
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def directory(tmp_path):
 
 
 def see(path, *files):
-    return see_store(str(path), [str(file) for file in files], Probe())
+    return observe_store(str(path), [str(file) for file in files], Probe())
 
 
 def test_size_and_free_space_are_those_of_the_filesystem(directory):
@@ -30,7 +30,7 @@ def test_size_and_free_space_are_those_of_the_filesystem(directory):
     assert 0 < seen.free_bytes <= seen.size_bytes
     assert seen.exists
     assert seen.is_directory
-    assert seen.trouble is None
+    assert seen.error is None
 
 
 def test_the_mount_is_found_through_links(directory, tmp_path):
@@ -70,7 +70,7 @@ def test_what_others_guests_hold_is_not_promised_to_anybody(directory, monkeypat
     ram = directory / 'pc.ram'
     ram.write_bytes(b'x' * 1_000_000)
     ram.chmod(0o644)
-    seen = see_store(str(directory), [], Probe(), [str(ram)])
+    seen = observe_store(str(directory), [], Probe(), [str(ram)])
     assert (seen.ram_bytes, seen.exposed) == (0, (str(ram),))
 
 
@@ -101,7 +101,7 @@ def test_a_store_that_is_not_there(tmp_path):
     seen = see(tmp_path / 'none')
     assert not seen.exists
     assert seen.is_disk
-    assert seen.trouble is None
+    assert seen.error is None
 
 
 def test_a_file_is_no_directory(tmp_path):
@@ -115,8 +115,8 @@ def test_a_store_that_does_not_answer():
         def ask(self, look):
             raise errors.NoAnswerError('no answer in 5 s')
 
-    seen = see_store('/srv/fbm', (), Silent())
-    assert seen.trouble == 'it does not answer (no answer in 5 s)'
+    seen = observe_store('/srv/fbm', (), Silent())
+    assert seen.error == 'it does not answer (no answer in 5 s)'
 
 
 def test_a_store_that_may_not_be_seen():
@@ -124,8 +124,8 @@ def test_a_store_that_may_not_be_seen():
         def ask(self, look):
             raise PermissionError(13, 'Permission denied', '/srv/fbm/libvirt')
 
-    seen = see_store('/srv/fbm', (), Closed())
-    assert seen.trouble == 'Permission denied (/srv/fbm/libvirt)'
+    seen = observe_store('/srv/fbm', (), Closed())
+    assert seen.error == 'Permission denied (/srv/fbm/libvirt)'
 
 
 def test_fstab_tells_where_it_should_be_mounted(directory, monkeypatch):

@@ -9,7 +9,7 @@ from fbm_placement.host import state_file
 from fbm_placement.model import Problem
 
 
-def ailments(
+def problems(
     hook_mode: str,
     hooks_dir: str = installation.HOOKS_DIR,
     python: str = inspection.PYTHON,
@@ -32,7 +32,7 @@ def ailments(
     return (Problem('hook', reason),)
 
 
-def why_silent() -> str | None:
+def not_enforcing_reason() -> str | None:
     """Return why the hook refuses no guest whatever it is; None: it does."""
     try:
         mode = state_file.read(state_file.path(), state_file.uptime()).hook_mode

@@ -4,7 +4,7 @@
 import pytest
 
 from fbm_placement.hook import installation
-from fbm_placement.host import gate
+from fbm_placement.host import hook_status
 
 
 @pytest.fixture
@@ -17,10 +17,10 @@ def hooks(tmp_path):
 
 
 def look(hooks, mode='enforce'):
-    return gate.ailments(mode, str(hooks / 'hooks'), str(hooks / 'python3'))
+    return hook_status.problems(mode, str(hooks / 'hooks'), str(hooks / 'python3'))
 
 
-def test_a_whole_hook_is_no_ailment(hooks):
+def test_a_whole_hook_is_no_problem(hooks):
     assert look(hooks) == ()
 
 
