@@ -131,16 +131,14 @@ class HostObserver:
         reason = processes.hidden(mounts.read_mounts())
         if reason is not None:
             raise errors.HostError(reason)
-        seen = processes.ask(self._guest_probe, self._guests_as_json)
-        return tuple(Guest.from_json(guest) for guest in seen)
+        return processes.ask(self._guest_probe, self._read_guests)
 
-    def _guests_as_json(self) -> list[dict[str, object]]:
+    def _read_guests(self) -> tuple[Guest, ...]:
         try:
             owners = libvirt.read_qemu_conf(self._qemu_conf).uids
         except errors.HostError:
             owners = frozenset()
-        found = processes.running_guests(self._proc, owners | {0} if owners else None)
-        return [guest.as_json() for guest in found]
+        return processes.running_guests(self._proc, owners | {0} if owners else None)
 
     def store(
         self, settings: Settings, options: AgentOptions, guests: tuple[Guest, ...]

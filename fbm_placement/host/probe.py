@@ -1,47 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask something of a filesystem that may never answer, without waiting for ever.
+"""Run filesystem calls that may never return in a child process.
 
-A system call on a hung filesystem ends for no signal and no thread; only another process can be
-left behind with it.
+A system call on a filesystem that hangs ends for no signal and no thread; only another process can
+be left behind with it.
 """
 
 import contextlib
-import json
 import os
+import pickle
 import select
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import NoReturn, TypeVar
 
 from fbm_placement import errors
 
 ANSWER_SECONDS = 5.0
 """A healthy disk answers in a millisecond, a busy one in a second."""
 
+T = TypeVar('T')
+
 
 class Probe:
-    """Runs a look in a child process, one at a time."""
+    """Runs functions in a child process, one at a time."""
 
     def __init__(self, seconds: float = ANSWER_SECONDS) -> None:
         """Wait so long for an answer."""
         self._seconds = seconds
-        self._left_behind: int | None = None
+        self._stuck: int | None = None
 
-    def ask(self, look: Callable[[], Any]) -> Any:
-        """Return what ``look`` returns, as JSON carries it.
+    def ask(self, function: Callable[[], T]) -> T:
+        """Return what ``function`` returns: basic types and the project's own dataclasses.
 
-        :raises NoAnswerError: none came in time, or the child of an earlier ask is still stuck
-        :raises OSError: as ``look`` raised it
+        :raises NoAnswerError: none came in time, or the child of an earlier call is still stuck
+        :raises OSError: as ``function`` raised it
         """
         # The children of a filesystem that hangs for days must not pile up.
-        if self._left_behind is not None and not _has_ended(self._left_behind):
-            raise errors.NoAnswerError('the look before this one has not come back yet')
-        self._left_behind = None
+        if self._stuck is not None and not _has_ended(self._stuck):
+            raise errors.NoAnswerError('the check before this one has not returned yet')
+        self._stuck = None
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _answer(look, writing)
+            _run_child(function, writing)
         os.close(writing)
         try:
             answer = _read(reading, self._seconds)
@@ -49,14 +51,20 @@ class Probe:
             os.close(reading)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            self._left_behind = None if _has_ended(pid, wait_seconds=1.0) else pid
+            self._stuck = None if _has_ended(pid, wait_seconds=1.0) else pid
         if answer is None:
             raise errors.NoAnswerError(f'no answer in {self._seconds:.0f} s')
-        return _told(answer)
+        try:
+            # The other end is this process's own fork.
+            result: T | OSError = pickle.loads(answer)  # noqa: S301
+        except (EOFError, pickle.UnpicklingError) as exc:
+            raise errors.NoAnswerError('the check ended without an answer') from exc
+        if isinstance(result, OSError):
+            raise result
+        return result
 
 
-def _answer(look: Callable[[], Any], writing: int) -> None:
-    """Run in the child; never returns."""
+def _run_child(function: Callable[[], object], writing: int) -> NoReturn:
     try:
         # Whoever waits for the end of our output must not wait for a stuck child's copy of it.
         null = os.open(os.devnull, os.O_RDWR)
@@ -65,11 +73,11 @@ def _answer(look: Callable[[], Any], writing: int) -> None:
         os.dup2(writing, 3)
         os.closerange(4, 65536)
         try:
-            told = {'answer': look()}
+            result = function()
         except OSError as exc:
-            told = {'error': [exc.errno, exc.strerror, exc.filename]}
-        with open(3, 'w', encoding='utf-8') as pipe:
-            json.dump(told, pipe)
+            result = exc
+        with open(3, 'wb') as pipe:
+            pickle.dump(result, pipe)
     finally:
         os._exit(0)
 
@@ -85,15 +93,6 @@ def _read(reading: int, seconds: float) -> bytes | None:
             if not parts[-1]:
                 return b''.join(parts)
     return None
-
-
-def _told(answer: bytes) -> Any:
-    if not answer:
-        raise errors.NoAnswerError('the look ended without an answer')
-    told = json.loads(answer)
-    if 'error' in told:
-        raise OSError(*told['error'])
-    return told['answer']
 
 
 def _has_ended(pid: int, wait_seconds: float = 0.0) -> bool:

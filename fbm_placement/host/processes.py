@@ -4,7 +4,7 @@
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any
+from typing import TypeVar
 
 from fbm_placement import errors
 from fbm_placement.host.guests import Guest, guest_of
@@ -12,6 +12,8 @@ from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
 
 PROC = '/proc'
+
+T = TypeVar('T')
 
 
 def running_guests(proc: str = PROC, owners: frozenset[int] | None = None) -> tuple[Guest, ...]:
@@ -27,7 +29,7 @@ def running_guests(proc: str = PROC, owners: frozenset[int] | None = None) -> tu
     return tuple(guest for guest in found if guest is not None)
 
 
-def ask(probe: Probe, look: Callable[[], Any]) -> Any:
+def ask(probe: Probe, look: Callable[[], T]) -> T:
     """Look at processes in a child: the kernel reads a command line from the process's memory.
 
     A guest with a dead store may hold that for ever.

@@ -3,9 +3,8 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fbm_placement import errors
 from fbm_placement.host import libvirt, mounts
@@ -27,8 +26,6 @@ class Directory:
     mode: int
     """The permission bits."""
     uid: int
-    device: int = 0
-    """st_dev."""
 
     def lets_in(self, uid: int) -> bool:
         """Whether this user can enter it."""
@@ -83,71 +80,51 @@ class Store:
 def observe_store(
     path: str, ram_files: Sequence[str], probe: Probe, others_files: Sequence[str] = ()
 ) -> Store:
-    """Look at the store; what can't be seen is told in ``error``.
+    """Return what can be seen of the store; ``error`` says why nothing can.
 
-    :param ram_files: of Nova's running guests
-    :param others_files: of the other ones, to whom nothing was promised
+    :param ram_files: of running Nova guests
+    :param others_files: of the other guests, which have no share of the capacity
     """
     try:
-        seen = probe.ask(lambda: _look(path, ram_files, others_files))
-        table = mounts.read_mounts()
+        return probe.ask(lambda: _observe(path, ram_files, others_files))
     except errors.NoAnswerError as exc:
         return Store(path, error=f'it does not answer ({exc})')
     except OSError as exc:
         return Store(path, error=f'{exc.strerror} ({exc.filename or path})')
-    if seen is None:
-        return Store(path, expected_mount=_expected(path, mounts.read_fstab()))
-    directories = [Directory(*fields) for fields in seen.pop('directories')]
-    real_path = seen.pop('real_path')
+
+
+def _observe(path: str, ram_files: Sequence[str], others_files: Sequence[str]) -> Store:
+    """Make every call that asks the filesystem."""
+    real_path = os.path.realpath(path)
+    above = [point for point in mounts.read_fstab() if mounts.is_under(real_path, point)]
+    expected_mount = max(above, key=len, default=None)
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return Store(path, expected_mount=expected_mount)
+    size = os.statvfs(path)
+    held, exposed = _ram(ram_files, status.st_dev)
     return Store(
         path,
-        mount=mounts.mount_of(real_path, table),
-        directories=tuple(directories),
-        expected_mount=_expected(real_path, mounts.read_fstab()),
-        exposed=tuple(seen.pop('exposed')),
-        **seen,
+        mount=mounts.mount_of(real_path, mounts.read_mounts()),
+        is_directory=stat.S_ISDIR(status.st_mode),
+        directories=tuple(_directories(path)),
+        size_bytes=size.f_blocks * size.f_frsize,
+        free_bytes=size.f_bavail * size.f_frsize,
+        ram_bytes=held,
+        exposed=(*exposed, *_ram(others_files, status.st_dev)[1]),
+        expected_mount=expected_mount,
     )
 
 
-def _expected(path: str, points: Sequence[str]) -> str | None:
-    above = [point for point in points if mounts.is_under(path, point)]
-    return max(above, key=len, default=None)
-
-
-def _look(
-    path: str, ram_files: Sequence[str], others_files: Sequence[str]
-) -> dict[str, Any] | None:
-    """Everything that asks the filesystem; run by a probe."""
-    try:
-        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return None
-    real_path = os.path.realpath(path)
-    size = os.statvfs(path)
-    device = os.stat(path).st_dev
-    held, exposed = _ram(ram_files, device)
-    exposed += _ram(others_files, device)[1]
-    return {
-        'real_path': real_path,
-        'is_directory': is_directory,
-        'directories': _directories(path),
-        'size_bytes': size.f_blocks * size.f_frsize,
-        'free_bytes': size.f_bavail * size.f_frsize,
-        'ram_bytes': held,
-        'exposed': exposed,
-    }
-
-
-def _directories(path: str) -> list[tuple[str, int, int, int]]:
-    found = []
+def _directories(path: str) -> Iterator[Directory]:
     ram_directory = libvirt.ram_directory(path)
     for directory in (path, os.path.dirname(ram_directory), ram_directory):
         try:
             status = os.stat(directory)
         except (FileNotFoundError, NotADirectoryError):
             break
-        found.append((directory, stat.S_IMODE(status.st_mode), status.st_uid, status.st_dev))
-    return found
+        yield Directory(directory, stat.S_IMODE(status.st_mode), status.st_uid)
 
 
 def _ram(ram_files: Sequence[str], device: int) -> tuple[int, list[str]]:

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import pickle
 import signal
 import time
 
@@ -11,6 +12,7 @@ import pytest
 from fbm_placement import errors
 from fbm_placement.host import probe as probe_module
 from fbm_placement.host.probe import Probe
+from fbm_placement.host.store import Store
 
 
 def children():
@@ -20,9 +22,9 @@ def children():
         return file.read().split()
 
 
-def test_it_returns_what_the_look_returns():
+def test_it_returns_what_the_function_returns():
     before = children()
-    answer = {'pid': None, 'text': 'ä', 'list': [1, [2]], 'long': 'x' * 1_000_000}
+    answer = (Store('/srv/ä', exposed=('x' * 1_000_000,)), [None, {1, 2}])
     assert Probe().ask(lambda: answer) == answer
     assert Probe().ask(os.getpid) != os.getpid()
     assert children() == before
@@ -37,6 +39,12 @@ def test_an_error_is_raised_here():
 def test_a_look_that_dies_gave_no_answer():
     with pytest.raises(errors.NoAnswerError, match='ended without an answer'):
         Probe().ask(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_half_an_answer_is_none():
+    half = pickle.dumps(['x' * 1000])[:500]
+    with pytest.raises(errors.NoAnswerError, match='ended without an answer'):
+        Probe().ask(lambda: (os.write(3, half), os._exit(0)))
 
 
 def test_a_look_that_hangs_is_ended():
@@ -59,7 +67,7 @@ def test_one_that_cannot_be_killed_is_left_behind_but_not_joined_by_another(monk
     probe = Probe(seconds=0.1)
     with pytest.raises(errors.NoAnswerError, match='no answer in'):
         probe.ask(lambda: time.sleep(60))
-    with pytest.raises(errors.NoAnswerError, match='has not come back'):
+    with pytest.raises(errors.NoAnswerError, match='has not returned'):
         probe.ask(lambda: pytest.fail('a second one was started'))
     kill(killed[0], signal.SIGKILL)
     monkeypatch.undo()
