@@ -2,7 +2,7 @@
 """Keep Placement true about compute hosts whose guests live in file-backed memory.
 
 ``cmd/agent.py`` is where ``fbm-agent`` starts, ``loop.py`` is its loop, ``plan.py`` holds the
-rules, ``placement.py`` knows what Placement is asked, ``requester.py`` asks it.
+rules, ``placement.py`` knows what Placement is asked, ``http.py`` sends it.
 """
 
 import importlib.metadata

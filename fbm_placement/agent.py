@@ -13,11 +13,10 @@ from fbm_placement import connection, errors, names, provider, report, settings
 from fbm_placement.host import draining, state_file
 from fbm_placement.host.announce import StatePublisher, running_agent
 from fbm_placement.host.look import HostObserver, HostView
-from fbm_placement.placement import Placement, Provider
+from fbm_placement.placement import PlacementClient, Provider
 from fbm_placement.plan import WITHDRAWN, HostFacts, Target, overcommitment, target
 from fbm_placement.quarrel import Quarrel
 from fbm_placement.reconcile import FULL_LOOK_SECONDS, Outcome, Reconciler
-from fbm_placement.requester import Requester
 from fbm_placement.words import count
 
 LOG = log.getLogger(__name__)
@@ -53,7 +52,7 @@ class Agent:
         self.options = options
         self._wait = wait
         self._before_request = before_request
-        self._placement: Placement | None = None
+        self._placement: PlacementClient | None = None
         self._provider: Provider | None = None
         self._reconciler: Reconciler | None = None
         self._traits_ensured_at: float | None = None
@@ -77,7 +76,7 @@ class Agent:
         :raises ConfigurationError: ``[placement]`` can't be used
         """
 
-        def run(placement: Placement) -> Outcome:
+        def run(placement: PlacementClient) -> Outcome:
             self._ensure_traits(placement)
             outcome = self._reconciler_for(placement).run_pass(placement, self._goal())
             if outcome.plan.waiting_for is not None:
@@ -198,7 +197,7 @@ class Agent:
         told = report.status(outcome, self.provider, self.facts)
         return f'{told}; {self._publisher.error}' if self._publisher.error else told
 
-    def _remembering(self, work: Callable[[Placement], Outcome]) -> Outcome:
+    def _remembering(self, work: Callable[[PlacementClient], Outcome]) -> Outcome:
         """Forget after a failure what it has made doubtful: the next pass finds it anew."""
         try:
             return work(self._connected())
@@ -226,7 +225,7 @@ class Agent:
                 self._traits_ensured_at = None
             raise
 
-    def _ensure_traits(self, placement: Placement) -> None:
+    def _ensure_traits(self, placement: PlacementClient) -> None:
         """Create what is missing of the traits, at first and then now and then.
 
         A pre-filter that names one that doesn't exist stops every boot in the cloud, and one that
@@ -237,13 +236,12 @@ class Agent:
             placement.create_missing_traits(names.OWN_TRAITS)
             self._traits_ensured_at = self._clock()
 
-    def _connected(self) -> Placement:
+    def _connected(self) -> PlacementClient:
         if self._placement is None:
-            adapter = connection.connect(self._conf)
-            self._placement = Placement(Requester(adapter, self._before_request))
+            self._placement = connection.connect(self._conf, self._before_request)
         return self._placement
 
-    def _reconciler_for(self, placement: Placement) -> Reconciler:
+    def _reconciler_for(self, placement: PlacementClient) -> Reconciler:
         if self._provider is None or self._reconciler is None:
             lookup = provider.lookup_for(self.options.resource_provider, self._conf)
             found = provider.find_provider(placement, lookup)

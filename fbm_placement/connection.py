@@ -1,22 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection that ``[placement]`` describes, made as nova-compute makes its own."""
+"""The client for Placement that ``[placement]`` describes, made as nova-compute makes its own."""
+
+from collections.abc import Callable
 
 from keystoneauth1 import adapter as ksa_adapter
-from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import loading
 from oslo_config import cfg
 
 import fbm_placement
-from fbm_placement import errors, names, words
+from fbm_placement import errors, http, names
 from fbm_placement.conf import nova
-
-UNUSABLE = (
-    ksa_exceptions.MissingRequiredOptions,
-    ksa_exceptions.NoMatchingPlugin,
-    ksa_exceptions.MissingAuthPlugin,
-    cfg.Error,
-)
-"""What no waiting mends: the section itself is wrong."""
+from fbm_placement.placement import PlacementClient
 
 LONGEST_TIMEOUT_SECONDS = 60
 """For one exchange. A larger ``[placement]timeout`` is cut to this."""
@@ -27,22 +21,29 @@ _NO_AUTH_TYPE = (
 )
 
 
-def connect(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
-    """Build the adapter that the section describes; asks nobody yet.
+def connect(
+    conf: cfg.ConfigOpts, before_request: Callable[[], None] = lambda: None
+) -> PlacementClient:
+    """Return a client for the Placement that the section describes; sends nothing yet.
 
+    :param before_request: see ``HttpTransport``
     :raises ConfigurationError: the section lacks something, or names what doesn't exist
     """
+    return PlacementClient(http.HttpTransport(adapter(conf), before_request))
+
+
+def adapter(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
+    """Return the keystoneauth adapter that the section describes; raises as ``connect``."""
     group = nova.PLACEMENT_GROUP
     try:
         auth = loading.load_auth_from_conf_options(conf, group)
         if auth is None:
             raise errors.ConfigurationError([_NO_AUTH_TYPE])
-        _bound(conf)
-        session = loading.load_session_from_conf_options(conf, group, auth=auth)
+        _limit_one_request(conf)
         return loading.load_adapter_from_conf_options(
             conf,
             group,
-            session=session,
+            session=loading.load_session_from_conf_options(conf, group, auth=auth),
             auth=auth,
             client_name='fbm-agent',
             client_version=fbm_placement.version(),
@@ -50,14 +51,14 @@ def connect(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
             raise_exc=False,
         )
     # keystoneauth's own checks of the section end in TypeError and ValueError.
-    except (*UNUSABLE, TypeError, ValueError) as exc:
-        raise unusable(exc) from exc
+    except (*http.UNUSABLE, TypeError, ValueError) as exc:
+        raise http.unusable(exc) from exc
 
 
-def _bound(conf: cfg.ConfigOpts) -> None:
+def _limit_one_request(conf: cfg.ConfigOpts) -> None:
     """Keep one request short: keystoneauth's own retries sleep where no signal ends it.
 
-    The loop tries again by itself, and systemd's watchdog hears of the agent between requests.
+    The loop tries again by itself, and notifies systemd's watchdog between requests.
     """
     section = conf[nova.PLACEMENT_GROUP]
     if section.timeout is None or section.timeout > LONGEST_TIMEOUT_SECONDS:
@@ -68,15 +69,3 @@ def _bound(conf: cfg.ConfigOpts) -> None:
         )
     for option in ('connect_retries', 'status_code_retries'):
         conf.set_override(option, 0, nova.PLACEMENT_GROUP)
-
-
-def unusable(exc: Exception) -> errors.ConfigurationError:
-    """Tell why the section can't be used, without repeating a value: it may be the password."""
-    if isinstance(exc, (cfg.NoSuchOptError, cfg.TemplateSubstitutionError)):
-        why = (
-            'a value has a $ that names no option; write $$ for a $ (a password may hold one), '
-            'or write the value out'
-        )
-    else:
-        why = words.of_oslo_config(exc)
-    return errors.ConfigurationError([f'[placement]: {why}'])

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nouns of Placement that the agent reads and writes: providers, inventory, traits."""
+"""What is read from and written to Placement: providers, inventory, traits, allocations."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fbm_placement import errors, names
 from fbm_placement.plan import Inventory
-from fbm_placement.requester import Requester
 
 T = TypeVar('T')
 
@@ -29,25 +28,35 @@ class Allocations:
     consumers: int
 
 
-class Placement:
-    """Placement, as far as the agent needs it.
+class Transport(Protocol):
+    """Sends one request and returns the parsed answer; raises PlacementError."""
 
-    Every method may raise PlacementError or one of its subclasses, and StopRequested.
+    def get(self, path: str, **params: str) -> Mapping[str, Any]:
+        """GET a JSON object."""
+
+    def put(self, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """PUT a JSON object and return the answer, empty where there is none."""
+
+
+class PlacementClient:
+    """The requests of the agent and of the scheduler's side.
+
+    Every method may raise PlacementError or one of its subclasses, and what its transport raises.
     """
 
-    def __init__(self, requester: Requester) -> None:
-        """Speak through ``requester``."""
-        self._http = requester
+    def __init__(self, transport: Transport) -> None:
+        """Send through ``transport``."""
+        self._http = transport
 
     def providers(self, **query: str) -> list[Provider]:
-        """Return the providers with this ``uuid`` or ``name``: one or none, as both are unique.
+        """Return the providers with this ``uuid`` or ``name`` (one or none, as both are unique).
 
-        A query, also for a UUID: a 404 then tells that this is not Placement's root.
+        Or those that have the trait ``required``. A query, also for a UUID: a 404 then shows that
+        this is not Placement's root.
         """
-        body = self._http.get('/resource_providers', **query)
-        return _read(
-            '/resource_providers', lambda b: [_provider(p) for p in b['resource_providers']], body
-        )
+        path = '/resource_providers'
+        body = self._http.get(path, **query)
+        return _read(path, lambda b: [_provider(p) for p in b['resource_providers']], body)
 
     def inventory(self, uuid: str) -> tuple[int, Inventory | None]:
         """Return the provider's generation and MEMORY_MB record, None where it has none."""
@@ -62,7 +71,7 @@ class Placement:
     def put_inventory(self, uuid: str, generation: int, inventory: Inventory) -> int:
         """Replace the MEMORY_MB record, all six fields of it, and return the new generation.
 
-        :raises ConflictError: the provider's generation isn't ``generation`` any more
+        :raises ConflictError: the provider's generation is not ``generation`` any more
         :raises BadRequestError: the provider has no MEMORY_MB record (any more)
         """
         path = f'/resource_providers/{uuid}/inventories/{names.MEMORY_MB}'
@@ -77,7 +86,7 @@ class Placement:
     def put_traits(self, uuid: str, generation: int, traits: Collection[str]) -> int:
         """Replace the provider's whole set of traits and return the new generation.
 
-        :raises ConflictError: the provider's generation isn't ``generation`` any more
+        :raises ConflictError: the provider's generation is not ``generation`` any more
         :raises BadRequestError: one of the traits doesn't exist (any more)
         """
         path = f'/resource_providers/{uuid}/traits'

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from oslo_config import cfg
 
 from fbm_placement import errors
-from fbm_placement.placement import Placement, Provider
+from fbm_placement.placement import PlacementClient, Provider
 
 COMPUTE_ID_FILE = 'compute_id'
 HOW_TO_SET = (
@@ -124,7 +124,7 @@ def hypervisor_hostnames() -> tuple[str, ...]:
     return tuple(dict.fromkeys((canonical, plain)))
 
 
-def find_provider(placement: Placement, lookup: Lookup) -> Provider:
+def find_provider(placement: PlacementClient, lookup: Lookup) -> Provider:
     """Find the one root provider that ``lookup`` describes.
 
     :raises NotReadyError: there is none (yet), there are several, or it isn't a root
@@ -169,7 +169,7 @@ def doubt(found: Provider, option: str | None, conf: cfg.ConfigOpts) -> str | No
     )
 
 
-def _search(placement: Placement, lookup: Lookup) -> list[Provider]:
+def _search(placement: PlacementClient, lookup: Lookup) -> list[Provider]:
     if lookup.uuid is not None:
         return placement.providers(uuid=lookup.uuid)
     return [found for name in lookup.names for found in placement.providers(name=name)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from oslo_log import log
 
 from fbm_placement import errors, names
-from fbm_placement.placement import Placement
+from fbm_placement.placement import PlacementClient
 from fbm_placement.plan import (
     Inventory,
     Observation,
@@ -70,12 +70,12 @@ class Reconciler:
         self._reached: Target | None = None
         self._settled: Observation | None = None
 
-    def look(self, placement: Placement, goal: Target) -> Outcome:
+    def look(self, placement: PlacementClient, goal: Target) -> Outcome:
         """Observe and plan, but write nothing."""
         seen = self._observe(placement, *placement.inventory(self.uuid))
         return Outcome(goal, seen, make_plan(goal, seen))
 
-    def run_pass(self, placement: Placement, goal: Target) -> Outcome:
+    def run_pass(self, placement: PlacementClient, goal: Target) -> Outcome:
         """Bring the provider to ``goal``; write nothing where nothing differs.
 
         :raises ConflictError: others wrote in between, ``TRIES`` times in a row
@@ -93,7 +93,7 @@ class Reconciler:
             self._wait(conflict_wait(attempt))
         return self._try(placement, goal)
 
-    def _try(self, placement: Placement, goal: Target) -> Outcome:
+    def _try(self, placement: PlacementClient, goal: Target) -> Outcome:
         settled, self._settled = self._settled, None
         generation, inventory = placement.inventory(self.uuid)
         # Whoever writes inventory or traits, or adds an allocation, raises the generation.
@@ -123,7 +123,7 @@ class Reconciler:
         return outcome
 
     def _observe(
-        self, placement: Placement, generation: int, inventory: Inventory | None
+        self, placement: PlacementClient, generation: int, inventory: Inventory | None
     ) -> Observation:
         # The traits may be of a later generation already. Then a write with the inventory's gets
         # a conflict, and the next look isn't taken for a quiet one.
@@ -137,7 +137,7 @@ class Reconciler:
             consumers=allocations.consumers,
         )
 
-    def _apply(self, placement: Placement, plan: Plan, generation: int) -> int:
+    def _apply(self, placement: PlacementClient, plan: Plan, generation: int) -> int:
         for step in plan.steps:
             if isinstance(step, PutInventory):
                 generation = placement.put_inventory(self.uuid, generation, step.inventory)

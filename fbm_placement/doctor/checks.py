@@ -23,9 +23,8 @@ from fbm_placement.host.guests import Guest
 from fbm_placement.host.look import HostObserver
 from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
-from fbm_placement.placement import Placement, Provider
+from fbm_placement.placement import PlacementClient, Provider
 from fbm_placement.reconcile import Reconciler
-from fbm_placement.requester import Requester
 from fbm_placement.words import of_oslo_config
 
 HOOK = installation.paths(installation.HOOKS_DIR)[installation.HOOK]
@@ -38,7 +37,7 @@ DEFAULT_CONNECTION_URI = 'qemu:///system'
 class Seen:
     """The host's provider in Placement."""
 
-    placement: Placement
+    placement: PlacementClient
     provider: Provider
     goal: plan.Target
     observation: plan.Observation
@@ -188,7 +187,7 @@ class Doctor(UpgradeCommands):
     @functools.cached_property
     def _look(self) -> Seen | errors.FileBackedMemoryError:
         try:
-            placement = Placement(Requester(connection.connect(self._conf)))
+            placement = connection.connect(self._conf)
             lookup = provider.lookup_for(self._options.resource_provider, self._conf)
             found = provider.find_provider(placement, lookup)
             facts = self._host.observe(self._settings, self._options).facts

@@ -9,14 +9,14 @@ may get (400), which tells that the right is there.
 from collections.abc import Callable
 
 from fbm_placement import errors
-from fbm_placement.placement import Placement
+from fbm_placement.placement import PlacementClient
 from fbm_placement.plan import Observation
 
 NO_GENERATION = -1
 _NO_CUSTOM_NAME = 'FILE_BACKED_MEMORY_WITHOUT_THE_PREFIX_CUSTOM'
 
 
-def missing_rights(placement: Placement, uuid: str, seen: Observation) -> tuple[str, ...]:
+def missing_rights(placement: PlacementClient, uuid: str, seen: Observation) -> tuple[str, ...]:
     """Return Placement's words for each write of the agent that it would refuse.
 
     :raises PlacementError: it couldn't be asked

@@ -46,9 +46,9 @@ def make(nova_conf, compute_id, placement, clock, monkeypatch):
     connections = []
     real = agent_module.connection.connect
 
-    def connect(conf):
+    def connect(conf, before_request):
         connections.append(conf)
-        return real(conf)
+        return real(conf, before_request)
 
     monkeypatch.setattr(agent_module.connection, 'connect', connect)
 

@@ -117,7 +117,7 @@ def test_keystoneauth_defaults_are_those_of_nova(home):
     assert conf.placement.service_type == 'placement'
     assert conf.placement.valid_interfaces == ['internal', 'public']
     assert conf.placement.timeout == 30
-    adapter = connection.connect(conf)
+    adapter = connection.adapter(conf)
     assert adapter.service_type == 'placement'
     assert adapter.interface == ['internal', 'public']
     assert adapter.session.timeout == 30
@@ -129,7 +129,7 @@ def test_what_is_set_goes_before_the_defaults(home):
         '[placement]\nauth_type = none\nendpoint = http://placement.test\nservice_type = mine\n'
         'valid_interfaces = admin\ntimeout = 4\nregion_name = One\ninsecure = true\n'
     )
-    adapter = connection.connect(home.load())
+    adapter = connection.adapter(home.load())
     assert adapter.service_type == 'mine'
     assert adapter.interface == ['admin']
     assert adapter.region_name == 'One'
@@ -143,7 +143,7 @@ def test_auth_section(home):
         '[placement]\nauth_section = keystone\n'
         '[keystone]\nauth_type = admin_token\nendpoint = http://placement.test\ntoken = t\n'
     )
-    adapter = connection.connect(home.load())
+    adapter = connection.adapter(home.load())
     assert adapter.get_token() == 't'
     assert adapter.get_endpoint() == 'http://placement.test'
 
@@ -154,7 +154,7 @@ def test_versions_are_ignored(home):
         '[placement]\nauth_type = none\nendpoint = http://placement.test\n'
         'min_version = 9.0\nmax_version = 9.9\nversion = 9.5\n'
     )
-    adapter = connection.connect(home.load())
+    adapter = connection.adapter(home.load())
     assert (adapter.version, adapter.min_version, adapter.max_version) == (None, None, None)
     assert adapter.default_microversion == '1.26'
 
@@ -176,7 +176,7 @@ def test_a_placement_section_that_cannot_be_used(home, section, says):
     """What no waiting mends is a ConfigurationError, before anybody is asked."""
     home.write(f'[placement]\n{section}\n')
     with pytest.raises(errors.ConfigurationError) as caught:
-        connection.connect(home.load())
+        connection.adapter(home.load())
     assert says in str(caught.value)
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fbm_placement.deadline import deadline
+from fbm_placement.http import deadline
 
 
 def test_ends_what_takes_too_long() -> None:

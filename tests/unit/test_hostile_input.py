@@ -6,10 +6,9 @@ import socket
 import pytest
 import requests_mock as requests_mock_module
 
-from fbm_placement import connection, errors, provider, settings, words
+from fbm_placement import connection, errors, http, provider, settings, words
 from fbm_placement.cmd import agent as command
-from fbm_placement.placement import Placement
-from fbm_placement.requester import Requester
+from fbm_placement.placement import PlacementClient
 from fbm_placement.systemd import Notifier
 from tests.unit.nova_conf_text import ENABLED
 
@@ -90,10 +89,10 @@ def test_a_timeout_of_no_time(home, timeout):
 def test_keystone_answers_something_that_is_no_token(home, body, headers):
     """Keystoneauth lets KeyError, TypeError and ValueError out."""
     home.write(PASSWORD_AUTH + 'password = secret\n')
-    requester = Requester(connection.connect(home.load()))
-    with requests_mock_module.Mocker() as http:
-        http.post(f'{KEYSTONE}/auth/tokens', json=body, headers=headers, status_code=201)
-        http.get('http://placement.test/traits', json={})
+    requester = http.HttpTransport(connection.adapter(home.load()))
+    with requests_mock_module.Mocker() as requests:
+        requests.post(f'{KEYSTONE}/auth/tokens', json=body, headers=headers, status_code=201)
+        requests.get('http://placement.test/traits', json={})
         with pytest.raises(errors.PlacementError) as caught:
             requester.get('/traits')
     assert 'Keystone' in str(caught.value)
@@ -105,9 +104,11 @@ def test_keystone_answers_something_that_is_no_token(home, body, headers):
 def test_a_retry_after_that_is_none(home, value):
     """It asks for nothing, so the agent's own time holds."""
     home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\n')
-    requester = Requester(connection.connect(home.load()))
-    with requests_mock_module.Mocker() as http:
-        http.get('http://placement.test/traits', status_code=503, headers={'Retry-After': value})
+    requester = http.HttpTransport(connection.adapter(home.load()))
+    with requests_mock_module.Mocker() as requests:
+        requests.get(
+            'http://placement.test/traits', status_code=503, headers={'Retry-After': value}
+        )
         with pytest.raises(errors.PlacementError) as caught:
             requester.get('/traits')
     assert caught.value.retry_after is None
@@ -127,7 +128,7 @@ class Answers:
 @pytest.mark.parametrize('traits', [{}, 'CUSTOM_A', [None], None, 7])
 def test_traits_that_are_no_list_of_names(traits):
     """Taken for none, the next write would drop every foreign trait."""
-    placement = Placement(Answers({'resource_provider_generation': 1, 'traits': traits}))
+    placement = PlacementClient(Answers({'resource_provider_generation': 1, 'traits': traits}))
     with pytest.raises(errors.PlacementError):
         placement.traits('uuid')
 
@@ -137,16 +138,16 @@ def test_a_generation_that_is_no_whole_number(generation):
     """A write with it would be refused at best."""
     body = {'resource_provider_generation': generation, 'inventories': {}}
     with pytest.raises(errors.PlacementError):
-        Placement(Answers(body)).inventory('uuid')
+        PlacementClient(Answers(body)).inventory('uuid')
 
 
 def test_json_nested_too_deep(home):
     """The parser gives up on it with RecursionError."""
     home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\n')
-    requester = Requester(connection.connect(home.load()))
-    with requests_mock_module.Mocker() as http:
+    requester = http.HttpTransport(connection.adapter(home.load()))
+    with requests_mock_module.Mocker() as requests:
         for status in (200, 500):
-            http.get('http://placement.test/traits', text='[' * 100_000, status_code=status)
+            requests.get('http://placement.test/traits', text='[' * 100_000, status_code=status)
             with pytest.raises(errors.PlacementError) as caught:
                 requester.get('/traits')
             assert len(str(caught.value)) < 400

@@ -5,9 +5,8 @@ import pytest
 
 from fbm_placement import errors
 from fbm_placement.connection import connect
-from fbm_placement.placement import Allocations, Placement, Provider
+from fbm_placement.placement import Allocations, Provider
 from fbm_placement.plan import Inventory
-from fbm_placement.requester import Requester
 from tests.unit import fake_placement
 from tests.unit.fake_placement import URL, UUID
 
@@ -28,7 +27,7 @@ RECORD = {
 @pytest.fixture
 def client(nova_conf, http):
     """Return what is tested."""
-    return Placement(Requester(connect(nova_conf())))
+    return connect(nova_conf())
 
 
 @pytest.mark.parametrize(('parent', 'is_root'), [(None, True), ('p', False)])

@@ -9,9 +9,8 @@ import pytest
 
 from fbm_placement import errors, provider
 from fbm_placement.connection import connect
-from fbm_placement.placement import Placement, Provider
+from fbm_placement.placement import Provider
 from fbm_placement.provider import Lookup
-from fbm_placement.requester import Requester
 from tests.unit import fake_placement
 from tests.unit.fake_placement import NAME, UUID
 
@@ -200,7 +199,7 @@ def test_hypervisor_hostnames(monkeypatch, plain, canonical, expected):
 @pytest.fixture
 def client(nova_conf, placement):
     """Return a client of the stand-in."""
-    return Placement(Requester(connect(nova_conf())))
+    return connect(nova_conf())
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,6 @@ from fbm_filters import policy as scheduler_options
 from fbm_placement import conf as configuration
 from fbm_placement import connection, names, plan, reconcile, settings
 from fbm_placement.model import Problem
-from fbm_placement.placement import Placement
-from fbm_placement.requester import Requester
 
 _here = contextvars.ContextVar('file_backed_memory_here', default=None)
 
@@ -204,7 +202,7 @@ class FleetTestCase(
 
     def placement_for_the_agent(self):
         """Return what the agent speaks through, made as it makes it."""
-        return Placement(Requester(connection.connect(self.conf_for_the_agent())))
+        return connection.connect(self.conf_for_the_agent())
 
     def agent_pass(self, name, *, on_disk=True, healthy=True):
         """Let the agent's own code reconcile a host's provider: no state is made by hand."""
