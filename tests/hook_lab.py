@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hook's real files, copied so that they read another state file; and guests for them."""
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
-HOOK = '50-file-backed-memory'
-PROGRAM = f'{HOOK}.py'
 PACKAGE = Path(__file__).resolve().parents[1] / 'fbm_placement/hook'
+HOOK = '50-file-backed-memory'
+PROGRAM = '50-file-backed-memory.py'
 SOURCES = {HOOK: PACKAGE / 'files' / HOOK, PROGRAM: PACKAGE / 'program.py'}
 STATE = '/run/fbm-agent/host.json'
 PYTHON = '/usr/bin/python3'
@@ -19,16 +19,7 @@ PYTHON = '/usr/bin/python3'
 NOVA = 'http://openstack.org/xmlns/libvirt/nova/1.1'
 UUID = 'b2c3d4e5-0000-4000-8000-000000000001'
 NAME = 'instance-00000001'
-WHO = f'guest {NAME} ({UUID})'
 FILE_BACKED = '<source type="file"/><access mode="shared"/><allocation mode="immediate"/>'
-
-
-def load():
-    """Import the .py once more."""
-    spec = importlib.util.spec_from_file_location('fbm_hook', SOURCES[PROGRAM])
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def domain(
@@ -63,7 +54,7 @@ def domain(
 
 def uptime():
     """Whole seconds since the boot."""
-    return int(Path('/proc/uptime').read_text().split('.')[0])
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def state(**changes):
@@ -79,24 +70,38 @@ def state(**changes):
         'may_restart': [],
         'unhealthy': [],
         'store': None,
+        'pid': 7,
+        'store_recovery': None,
+        'drain_recovery': None,
     } | changes
+
+
+def store_state(path, mount_point='/dev/shm'):
+    """What the agent writes of a store."""
+    return {'path': str(path), 'mount_point': mount_point, 'filesystem': 'tmpfs'}
+
+
+def new_store():
+    """A directory, to be deleted, on a mounted filesystem that isn't the root's; or None."""
+    if not os.path.ismount('/dev/shm'):
+        return None
+    directory = Path(tempfile.mkdtemp(prefix='fbm-hook-', dir='/dev/shm'))
+    (directory / 'libvirt' / 'qemu').mkdir(parents=True)
+    return directory
 
 
 class Lab:
     """A directory with the hook and a state file."""
 
-    def __init__(self, directory, python=PYTHON, shell=None):
+    def __init__(self, directory, shell=()):
         self.directory = Path(directory)
         self.state_file = self.directory / 'host.json'
         self.hook = self.directory / HOOK
         self.program = self.directory / PROGRAM
-        self.shell = [shell] if isinstance(shell, str) else shell or []
-        for name in (HOOK, PROGRAM):
-            shutil.copy(SOURCES[name], self.directory / name)
-        self.edit(self.program, STATE, str(self.state_file))
-        self.edit(self.hook, STATE, str(self.state_file))
-        if python != PYTHON:
-            self.use_python(python)
+        self.shell = list(shell)
+        for name, source in SOURCES.items():
+            shutil.copy(source, self.directory / name)
+            self.edit(self.directory / name, STATE, str(self.state_file))
         self.hook.chmod(0o755)
 
     def use_python(self, python):
@@ -116,29 +121,12 @@ class Lab:
         self.state_file.write_text(json.dumps(state(**changes), indent=1))
 
     def run(self, operation='prepare', xml=None, name=NAME, **more):
-        """Run the hook as libvirt does; return what became of it, stdin and stdout as text."""
+        """Run the hook as libvirt does; return the finished process, stdin and stdout as text."""
         settings = {
             'input': domain() if xml is None else xml,
             'capture_output': True,
             'text': not isinstance(xml, bytes),
             'timeout': 20,
         }
-        return subprocess.run(
-            [*self.shell, str(self.hook), name, operation, 'begin', '-'],
-            check=False,
-            **(settings | more),
-        )
-
-
-def new_store():
-    """A directory, to be deleted, on a mounted filesystem that isn't the root's; or None."""
-    if not os.path.ismount('/dev/shm'):
-        return None
-    directory = Path(tempfile.mkdtemp(prefix='fbm-hook-', dir='/dev/shm'))
-    (directory / 'libvirt' / 'qemu').mkdir(parents=True)
-    return directory
-
-
-def store_state(path, mount_point='/dev/shm'):
-    """What the agent writes of a store."""
-    return {'path': str(path), 'mount_point': mount_point, 'filesystem': 'tmpfs'}
+        command = [*self.shell, str(self.hook), name, operation, 'begin', '-']
+        return subprocess.run(command, check=False, **(settings | more))

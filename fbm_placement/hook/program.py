@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide whether a guest may run on this host; libvirt's hook beside this file runs it.
+"""Decide whether a guest may run on this host: the program that libvirt's hook runs.
 
-Arguments: NAME OPERATION SUBOPERATION EXTRA, and the domain's XML on stdin, as libvirt gives them
-to its hooks. Exit code 0: it may; 100: it may not; any other: this file is broken. One line on
-stderr says why not, stdout stays empty.
+``fbm-status hook install`` copies it next to the shell file that runs it, with libvirt's arguments
+NAME OPERATION SUBOPERATION EXTRA and the domain's XML on stdin. Exit code 0: the guest may run;
+100: it may not; any other: this program is broken. One line on stderr has the reason; stdout
+stays empty.
 
-It runs as root in libvirtd's place, with whatever python3 the system has (3.6 and later), while
-libvirt waits. So: one file; the standard library only, and of that only what is cheap to import;
-nothing that asks libvirt, which would deadlock; no wait without an end.
+It runs as root in libvirtd's place, on the system's python3 (3.6 and later), while libvirt waits.
+So it is one file that imports only what is cheap in the standard library, it never calls libvirt,
+which would deadlock, and every wait ends. The package imports its reading of mounts and of the
+state file, so that the agent and the hook go by the same rules.
 """
 
 import json
+import marshal
 import os
 import pyexpat
 import select
@@ -30,38 +33,25 @@ XML_MAX_DEPTH = 4096
 WHOLE_SECONDS = 8
 STORE_SECONDS = 3
 RESTORE_SECONDS = 60
-"""How soon libvirt must prepare a guest that it restores, for the hook to take it for the same."""
+"""A ``prepare`` that follows a ``restore`` within this time belongs to it."""
 
 ROOM_TRIES, ROOM_SECONDS = 3, 0.5
 MOUNTINFO = '/proc/self/mountinfo'
 
 PASS, WARN, REFUSE = 'pass', 'warn', 'refuse'
 
-EXIT_PASS = 0
 EXIT_REFUSE = 100
 
 
-class NoOpinionError(Exception):
-    """The state file says nothing that can be used; the message says why, or is empty."""
+class StateError(Exception):
+    """The state file cannot be used; the message is the reason."""
 
 
 class UnreadableXMLError(Exception):
     """The domain's XML is not what libvirt writes."""
 
 
-class Host:
-    """What the agent says of this host."""
-
-    def __init__(self, name, hook_mode, configured, may_restart=(), store=None):
-        self.name = name
-        self.hook_mode = hook_mode
-        self.enabled = configured == 'enabled'
-        self.may_restart = frozenset(uuid.lower() for uuid in may_restart)
-        self.store_path = None if store is None else store['path']
-        self.store_mount_point = None if store is None else store['mount_point']
-
-
-class Guest:
+class XmlGuest:
     """What a domain's XML says of the guest, as far as it counts here."""
 
     def __init__(self):
@@ -73,54 +63,43 @@ class Guest:
         self.cells = []  # (id, memAccess) of each NUMA cell
         self.memory = None  # in bytes; None: not readable
 
-    @property
-    def file_backed(self):
-        return self.source == 'file'
+
+# The rules
 
 
-class Store:
-    """What the look at the store found; an ``error`` instead of all else."""
+def decide(operation, guest, state, store=None, restoring=False):
+    """Return PASS, WARN or REFUSE, and the reason: what is wrong, and how to fix it.
 
-    def __init__(self, mount_point=None, prepared=False, free=None, error=None):
-        self.mount_point = mount_point  # None: the path doesn't exist
-        self.prepared = prepared  # whether libvirt's own directory is there
-        self.free = free  # in bytes; None: no limit
-        self.error = error
-
-
-# What is decided
-
-
-def decide(operation, guest, host, store=None, restoring=False):
-    """Return PASS, WARN or REFUSE, and the words for it: what is wrong, and what to do.
-
-    ``store`` is a Store, or None where none was looked at. ``restoring``: libvirt has announced
-    the restore of this guest, which then is prepared as every guest is.
+    ``state``: of the host, from read_state(). ``store``: from observe_store(), or None where the
+    guest doesn't need it. ``restoring``: libvirt has announced that it restores this guest, and
+    now prepares it like any other.
     """
-    if not guest.nova or host.hook_mode == 'off':
+    if not guest.nova:
         return PASS, ''
-    words = '' if guest.uuid in host.may_restart else wrong_kind(guest, host)
-    if words and (restoring or operation == 'restore'):
-        return WARN, words
-    if not words and store is not None:
-        words = unfit_store(guest, host, store)
-    if not words:
+    draining = [uuid.lower() for uuid in state['may_restart']]
+    reason = '' if guest.uuid in draining else wrong_kind(guest, state)
+    if reason and (restoring or operation == 'restore'):
+        return WARN, reason
+    if not reason and store:
+        reason = unfit_store(guest, state['store'], store)
+    if not reason:
         return PASS, ''
-    return (WARN if host.hook_mode == 'warn' else REFUSE), words
+    return (WARN if state['hook_mode'] == 'warn' else REFUSE), reason
 
 
-def wrong_kind(guest, host):
-    """Say what of the guest's memory doesn't fit the host; return '' where all does."""
+def wrong_kind(guest, state):
+    """Return why the guest's memory doesn't fit the host, or ''."""
     redefine = 'or hard reboot the instance, which redefines it'
-    edited = 'if nova.conf says otherwise by now, restart fbm-agent first'
-    if not host.enabled:
-        if not guest.file_backed:
+    edited = 'if nova.conf has changed, restart fbm-agent first'
+    file_backed = guest.source == 'file'
+    if state['configured'] != 'enabled':
+        if not file_backed:
             return ''
         return (
             'its memory is file-backed, and file-backed memory is disabled on this host; '
             f'choose a host where it is enabled, {redefine}; {edited}'
         )
-    if not guest.file_backed:
+    if not file_backed:
         return (
             'its memory is not file-backed, and file-backed memory is enabled on this host; '
             f'choose a host where it is disabled, {redefine}; {edited}'
@@ -141,39 +120,38 @@ def wrong_kind(guest, host):
     return ''
 
 
-def needs_store(operation, guest, host):
-    """Tell whether the guest's memory is to lie in the store, so that it must be looked at."""
-    return bool(
-        guest.nova
-        and host.enabled
-        and operation != 'restore'
-        and guest.file_backed
-        and not guest.hugepages
-        and host.store_path
-    )
+def needs_store(operation, guest, state):
+    """Return whether the guest's memory will be in the store, so that this must be observed."""
+    in_store = guest.nova and guest.source == 'file' and not guest.hugepages
+    asked = operation != 'restore' and state['configured'] == 'enabled' and state['store']
+    return bool(in_store and asked)
 
 
-def unfit_store(guest, host, store):
-    """Say why the store can't take the guest; return '' where it can."""
-    path = clean(host.store_path)
-    if store.error:
-        return (
-            f'the store {path} does not answer ({clean(store.error)}); '
-            'look at the disk or server below it'
-        )
-    unmounted = not_mounted(host, store)
+def unfit_store(guest, expected, store):
+    """Return why the store can't take the guest, or ''; ``expected``: what the agent wrote."""
+    path = clean(expected['path'])
+    if 'error' in store:
+        return f'the store {path} does not respond ({clean(store["error"])}); check its device'
+    unmounted = ''
+    if store['mount_point'] is None:
+        unmounted = 'does not exist'
+    elif store['mount_point'] == '/':
+        unmounted = 'is not mounted: it is on the root filesystem'
+    elif expected['mount_point'] not in (None, store['mount_point']):
+        seen, wanted = clean(store['mount_point']), clean(expected['mount_point'])
+        unmounted = f'is not mounted: it is on {seen}, expected on {wanted}'
     if unmounted:
         return f'the store {path} {unmounted}; mount it, then restart libvirtd'
-    if not store.prepared:
+    if not store['prepared']:
         return (
             f'the store {path} has no directory libvirt/qemu, so it was mounted after libvirtd '
             'had started; restart libvirtd'
         )
     if guest.memory is None:
-        return 'its <memory> is not readable, so its size is unknown; look at its domain XML'
+        return 'its <memory> is not readable, so its size is unknown; check its domain XML'
     if lacks_room(guest, store):
         return (
-            f'the store {path} has {store.free >> 20} MiB free, the guest needs '
+            f'the store {path} has {store["free"] >> 20} MiB free, the guest needs '
             f'{-(-guest.memory >> 20)} MiB; move guests away, or delete files there that belong '
             'to no running guest'
         )
@@ -181,87 +159,95 @@ def unfit_store(guest, host, store):
 
 
 def lacks_room(guest, store):
-    """Tell whether less is free than the guest needs, as far as both are known."""
-    return None not in (store.free, guest.memory) and store.free < guest.memory
+    """Return whether less is free than the guest needs, as far as both are known."""
+    free = store.get('free')
+    return None not in (free, guest.memory) and free < guest.memory
 
 
-def not_mounted(host, store):
-    """Say what the store's path is where the store is not mounted there; return '' where it is."""
-    if store.mount_point is None:
-        return 'does not exist'
-    if store.mount_point == '/':
-        return 'is not mounted: it is on the root filesystem'
-    if host.store_mount_point not in (None, store.mount_point):
-        return (
-            f'is not mounted: it is on {clean(store.mount_point)}, '
-            f'expected on {clean(host.store_mount_point)}'
-        )
-    return ''
+def unchecked(operation, state, xml, exc):
+    """Return the decision and the reason where an error ended the check."""
+    enforced = (state['configured'], state['hook_mode']) == ('enabled', 'enforce')
+    must_fit = enforced and operation != 'restore' and not is_foreign(xml)
+    if isinstance(exc, UnreadableXMLError):
+        what = 'its XML is not readable'
+    else:
+        what = f'the hook itself is broken: {type(exc).__name__}'
+    reason = f'{what}: {clean(str(exc))}; run "fbm-status hook check"'
+    return (REFUSE if must_fit else WARN), reason
 
 
-# What the agent says
+def is_foreign(xml):
+    """Return whether unreadable XML is whole all the same, and names Nova nowhere."""
+    # Without NULs: it might be UTF-16.
+    text = xml.replace(b'\0', b'')
+    return text.rstrip().endswith(b'</domain>') and NOVA.encode('ascii') not in text
 
 
-def read_host(path):
-    """Return the Host that the state file describes; raise NoOpinionError where it is no use."""
+# The agent's state file
+
+
+def read_state(path: str) -> dict:
+    """Return the object in the state file, checked as far as the hook needs it; it may be stale.
+
+    Raises FileNotFoundError: the agent doesn't run here, or was stopped; StateError.
+    """
     try:
         with open(path, 'rb') as stream:
-            text = stream.read(STATE_MAX_BYTES)
-    except FileNotFoundError:
-        raise NoOpinionError('') from None  # the agent isn't used here, or was ended on purpose
-    except OSError as exc:
-        raise NoOpinionError(f'{path} is not readable: {exc.strerror}') from None
-    try:
-        state = json.loads(text.decode('utf-8'))
+            state = json.loads(stream.read(STATE_MAX_BYTES).decode('utf-8'))
         version = state['version']
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        raise StateError(f'{path} is not readable: {exc.strerror}') from None
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise NoOpinionError(f'{path} is not readable: not what fbm-agent writes') from None
+        raise not_ours(path) from None
     if type(version) is not int or version != STATE_VERSION:
-        raise NoOpinionError(
-            f'{path} has version {clean(str(version), 20)}, this hook knows {STATE_VERSION}; '
-            'run "fbm-status hook install"'
+        raise StateError(
+            f'{path} has version {clean(str(version), 20)}, expected {STATE_VERSION}; restart '
+            'fbm-agent, then run "fbm-status hook install"'
         )
+    if not _is_complete(state):
+        raise not_ours(path)
+    return state
+
+
+def _is_complete(state):
     try:
-        host = _known_host(state)
-    except (LookupError, TypeError, AttributeError):
-        host = None
-    if host is None:
-        raise NoOpinionError(f'{path} is not readable: not what fbm-agent writes') from None
-    if host.hook_mode != 'off' and uptime() > state['valid_until_uptime']:
-        raise NoOpinionError(f'{path} is stale; look at the fbm-agent service') from None
-    return host
+        store = state['store']
+        return (
+            type(state['valid_until_uptime']) is int
+            and state['hook_mode'] in ('enforce', 'warn', 'off')
+            and state['configured'] in ('enabled', 'disabled')
+            and isinstance(state['may_restart'], list)
+            and all(isinstance(text, str) for text in [state['host'], *state['may_restart']])
+            and (store is None or isinstance(store['path'], str))
+            and (store is None or isinstance(store['mount_point'], (str, type(None))))
+        )
+    except (LookupError, TypeError):
+        return False
 
 
-def _known_host(state):
-    """Return the Host, or None where a value is none that this version knows."""
-    host = Host(
-        clean(state['host']),
-        state['hook_mode'],
-        state['configured'],
-        state['may_restart'],
-        state['store'],
-    )
-    known = (
-        type(state['valid_until_uptime']) is int
-        and host.hook_mode in ('enforce', 'warn', 'off')
-        and state['configured'] in ('enabled', 'disabled')
-        and isinstance(host.store_path, (str, type(None)))
-        and isinstance(host.store_mount_point, (str, type(None)))
-    )
-    return host if known else None
+def not_ours(path: str) -> StateError:
+    """Return the error of a state file with another content than the agent's."""
+    return StateError(f'{path} is not what fbm-agent writes; restart fbm-agent')
 
 
-def uptime():
-    """Return whole seconds since the boot, suspended ones included."""
-    with open('/proc/uptime') as stream:
-        return int(stream.read(64).split('.')[0])
+def check_age(state: dict, path: str, now: float) -> None:
+    """Raise StateError if the state is stale at the uptime ``now``."""
+    if now > state['valid_until_uptime']:
+        raise StateError(f'{path} is stale; check the fbm-agent service')
 
 
-# What libvirt says
+def uptime() -> float:
+    """Return the seconds since the boot, suspended ones included."""
+    return time.clock_gettime(7)  # CLOCK_BOOTTIME, for which Python 3.6 has no name
+
+
+# The domain's XML
 
 
 def parse_guest(xml):
-    """Return the Guest that the bytes ``xml`` describe, or raise UnreadableXMLError."""
+    """Return the XmlGuest that the bytes ``xml`` describe, or raise UnreadableXMLError."""
     if len(xml) > XML_MAX_BYTES:
         raise UnreadableXMLError(f'it is longer than {XML_MAX_BYTES >> 20} MiB')
     reader = _Reader()
@@ -274,16 +260,14 @@ def parse_guest(xml):
     parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
         parser.Parse(xml, True)
-    except UnreadableXMLError:
-        raise
     except (pyexpat.ExpatError, LookupError, ValueError) as exc:
         # LookupError, ValueError: an encoding that Python doesn't know or that isn't one.
         raise UnreadableXMLError(str(exc)) from None
-    # Without the cells' it is the whole; with them that has the memory of devices (NVDIMM) in it.
-    sizes = reader.cells_memory or [(reader.words.get('domain/memory'), reader.memory_unit)]
+    # <memory> has the memory of devices (NVDIMM) in it; that of the cells has not.
+    sizes = reader.cells_memory or [(reader.texts.get('domain/memory'), reader.memory_unit)]
     parts = [to_bytes(number, unit) for number, unit in sizes]
     reader.guest.memory = None if None in parts else sum(parts)
-    reader.guest.uuid = reader.words.get('domain/uuid', '').strip().lower()
+    reader.guest.uuid = reader.texts.get('domain/uuid', '').strip().lower()
     return reader.guest
 
 
@@ -294,18 +278,16 @@ def _refuse_doctype(*_):
 class _Reader:
     """Collects what counts. As in libvirt, the first of several counts."""
 
-    TEXTS = frozenset(['domain/uuid', 'domain/memory'])
-
     def __init__(self):
-        self.guest = Guest()
-        self.words = {}
+        self.guest = XmlGuest()
+        self.texts = {}
         self.memory_unit = None
         self.cells_memory = []
         self.stack = []
         self.reading = None
 
     def start(self, name, attributes):
-        stack, guest = self.stack, self.guest
+        stack = self.stack
         if not stack and name != 'domain':
             raise UnreadableXMLError('its root is not <domain>')
         stack.append(name)
@@ -313,15 +295,15 @@ class _Reader:
         if depth > XML_MAX_DEPTH:
             raise UnreadableXMLError(f'it is nested deeper than {XML_MAX_DEPTH}')
         if depth > 2 and stack[1] == 'metadata':
-            guest.nova = guest.nova or name.startswith(NOVA)
+            self.guest.nova = self.guest.nova or name.startswith(NOVA)
         elif depth < 5:
             # A name with a namespace has a space in it, so it makes none of these paths.
             self.take('/'.join(stack), attributes)
 
     def take(self, path, attributes):
         guest = self.guest
-        if path in self.TEXTS and path not in self.words:
-            self.words[path] = ''
+        if path in ('domain/uuid', 'domain/memory') and path not in self.texts:
+            self.texts[path] = ''
             self.reading = path
             self.memory_unit = attributes.get('unit', self.memory_unit)
         elif path == 'domain/memoryBacking/source':
@@ -340,8 +322,8 @@ class _Reader:
         self.reading = None
 
     def text(self, data):
-        if self.reading and len(self.words[self.reading]) < 256:
-            self.words[self.reading] += data[:256]
+        if self.reading and len(self.texts[self.reading]) < 256:
+            self.texts[self.reading] += data[:256]
 
 
 def to_bytes(number, unit):
@@ -358,13 +340,15 @@ def to_bytes(number, unit):
     return int(number) * (1000 if unit[1:] == 'b' else 1024) ** power
 
 
-# What the store says
+# The store
 
 
-def look_at_store(path, expected):
-    """Return the Store as a child process finds it, for a dead disk or server may hang for ever.
+def observe_store(path, expected):
+    """Return the store's ``mount_point`` (None: no such path), ``prepared`` and ``free``.
 
-    The child holds none of the hook's streams: libvirt waits until all of them are closed.
+    ``prepared``: libvirt's own directory is there; ``free``: in bytes, None without a limit. Or
+    only an ``error``. A child process observes, because a dead disk or server may block it
+    forever. It holds none of the hook's streams: libvirt waits until all of them are closed.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -374,31 +358,31 @@ def look_at_store(path, expected):
             for stream in (0, 1, 2):
                 os.dup2(null, stream)
             try:
-                facts = _look(path, expected)
+                facts = _observe(path, expected)
             except OSError as exc:
                 facts = {'error': str(exc.strerror)}
-            os.write(writing, json.dumps(facts).encode('ascii'))
+            os.write(writing, marshal.dumps(facts))
         finally:
             os._exit(0)
     os.close(writing)
     try:
         if not select.select([reading], [], [], STORE_SECONDS)[0]:
             os.kill(child, signal.SIGKILL)  # and no wait: it may be beyond signals, too
-            return Store(error=f'looked for {STORE_SECONDS} s')
+            return {'error': f'no answer in {STORE_SECONDS} s'}
         answer = os.read(reading, 65536)
     finally:
         os.close(reading)
-    if not answer:
-        return Store(error='the look at it failed')
-    return Store(**json.loads(answer.decode('ascii')))
+    return marshal.loads(answer) if answer else {'error': 'the check failed'}
 
 
-def _look(path, expected):
+def _observe(path, expected):
     try:
         os.stat(path)
     except FileNotFoundError:
-        return {}
-    mount_point = mount_point_of(os.path.realpath(path))
+        return {'mount_point': None}
+    with open(MOUNTINFO, encoding='utf-8', errors='surrogateescape') as lines:
+        mount = mount_of(os.path.realpath(path), parse_mountinfo(lines))
+    mount_point = mount[0] if mount else '/'
     same = expected and os.path.realpath(expected) == mount_point
     room = os.statvfs(path)
     return {
@@ -410,37 +394,54 @@ def _look(path, expected):
     }
 
 
-def mount_point_of(path):
-    """Return where the filesystem of a path without links is mounted.
+def parse_mountinfo(lines) -> list:
+    """Return the mounts in the lines of proc_pid_mountinfo(5), in their order.
 
-    As the agent finds it: the longest mount point that begins the path, and of equal ones the
-    last; what is bound onto itself is none.
+    Each is a tuple: mount point, filesystem type, source, ``major:minor``, root, the filesystem's
+    own options. A line that is not as documented is left out.
     """
-    stack = []
-    with open(MOUNTINFO, encoding='utf-8', errors='surrogateescape') as lines:
-        for line in lines:
-            _, _, device, root, point = [unescaped(field) for field in line.split(' ')[:5]]
-            if path == point or path.startswith(point.rstrip('/') + '/'):
-                stack.append((point, device, root))
+    mounts = []
+    for line in lines:
+        left, _, right = line.partition(' - ')
+        fields, filesystem = left.split(' '), right.split()
+        if len(fields) > 4 and len(filesystem) > 2:
+            device, root, point = fields[2], unescaped(fields[3]), unescaped(fields[4])
+            kind, source, options = filesystem[0], unescaped(filesystem[1]), filesystem[2]
+            mounts.append((point, kind, source, device, root, frozenset(options.split(','))))
+    return mounts
+
+
+def mount_of(real_path: str, mounts: list):
+    """Return the mount of a path without links: the longest that begins it, and the last such.
+
+    A directory that is bound onto itself is no mount of its own: so systemd makes parts of a
+    unit's view read-only.
+    """
+    stack = [mount for mount in mounts if is_under(real_path, mount[0])]
     stack.sort(key=lambda mount: len(mount[0]))
     while len(stack) > 1 and _is_bound_onto_itself(stack[-1], stack[-2]):
         stack.pop()
-    return stack[-1][0] if stack else '/'
+    return stack[-1] if stack else None
 
 
 def _is_bound_onto_itself(mount, below):
     there = os.path.relpath(mount[0], below[0])
-    return mount[1:] == (below[1], os.path.normpath(os.path.join(below[2], there)))
+    return mount[3:5] == (below[3], os.path.normpath(os.path.join(below[4], there)))
 
 
-def unescaped(field):
-    """Return a field of mountinfo, in which the kernel writes four characters in octal."""
-    for octal, one in (('040', ' '), ('011', '\t'), ('012', '\n'), ('134', '\\')):
+def is_under(path: str, mount_point: str) -> bool:
+    """Return whether the path is the mount point or lies below it."""
+    return path == mount_point or path.startswith(mount_point.rstrip('/') + '/')
+
+
+def unescaped(field: str) -> str:
+    """Return a field of mountinfo or fstab, in which some characters are written in octal."""
+    for octal, one in (('040', ' '), ('011', '\t'), ('012', '\n'), ('043', '#'), ('134', '\\')):
         field = field.replace('\\' + octal, one)
     return field
 
 
-# What libvirt restores: "restore" comes first, then "prepare", as for every guest
+# A restored guest: libvirt calls "restore" first, then "prepare", as for every guest
 
 
 def note_restore(guest, state_path):
@@ -448,20 +449,18 @@ def note_restore(guest, state_path):
     path = _restore_note(guest, state_path)
     if not path:
         return
-    try:
+    if os.path.lexists(path):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
     # The directory is the agent's, which need not be root: no link of its may lead elsewhere.
     note = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    os.write(note, str(uptime()).encode('ascii'))
+    os.write(note, b'%d' % uptime())
     os.close(note)
 
 
 def take_restore_note(guest, state_path):
-    """Tell whether ``restore`` has just been called for the guest; the note serves once."""
-    path = _restore_note(guest, state_path)
+    """Return whether ``restore`` has just been called for the guest; the note serves once."""
     try:
+        path = _restore_note(guest, state_path)
         with open(path) as stream:
             noted = int(stream.read(32))
         os.unlink(path)
@@ -478,12 +477,12 @@ def _restore_note(guest, state_path):
 
 # The hook
 
-DOING = {
+ARRIVALS = {
     'prepare': ('start', 'starts'),
     'migrate': ('migrate', 'migrates'),
     'restore': ('be restored', 'is restored'),
 }
-"""The operations in which a guest arrives; no other one is looked at."""
+"""The operations in which a guest arrives; all others pass."""
 
 
 def clean(text, longest=200):
@@ -492,117 +491,85 @@ def clean(text, longest=200):
     return text if len(text) <= longest else text[:longest] + '...'
 
 
-def say(verdict, operation, host_name, who, words):
-    """Write the hook's one line; ``who`` is the guest's name, and its UUID where it is known."""
-    start, starts = DOING[operation]
+def report(decision, operation, host, who, message):
+    """Write the hook's one line to stderr and to the system's log.
+
+    libvirt drops the stderr of a hook that lets a guest pass, and where the store hangs, libvirt's
+    clean-up after a refusal hangs too. ``who``: the guest's name, and its UUID where it is known.
+    """
+    import syslog  # noqa: PLC0415 - it costs time, and mostly there is nothing to report
+
+    start, starts = ARRIVALS[operation]
     happens = {
         REFUSE: f'may not {start} here',
-        WARN: f'{starts} here all the same',
+        WARN: f'{starts} here anyway',
         PASS: f'{starts} here unchecked',
     }
-    line = f'fbm hook on {host_name}: guest {who} {happens[verdict]}: {words}\n'
-    if verdict != REFUSE:
+    line = f'fbm hook on {host}: guest {who} {happens[decision]}: {message}'
+    if decision != REFUSE:
         line = 'warning: ' + line
     try:
-        os.write(2, line.encode('ascii', 'replace'))
+        os.write(2, line.encode('ascii', 'replace') + b'\n')
     except OSError:
         pass
-    log(line)
-
-
-def log(line):
-    """Write to the system's log.
-
-    libvirt drops the words of a hook that lets a guest through, and where the store hangs so does
-    libvirt's clean-up after a refusal.
-    """
-    import syslog  # noqa: PLC0415 - mostly there is nothing to say, and it costs time
-
     syslog.openlog('fbm-hook', 0, syslog.LOG_DAEMON)
-    syslog.syslog(syslog.LOG_WARNING, line.strip())
+    syslog.syslog(syslog.LOG_WARNING, line)
 
 
-def read_stdin():
-    """Return what stdin has, at most one byte more than is allowed."""
-    chunks, left = [], XML_MAX_BYTES + 1
-    while left:
-        chunk = os.read(0, min(left, 1 << 20))
-        if not chunk:
-            break
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b''.join(chunks)
-
-
-def is_foreign(xml):
-    """Tell whether unreadable XML is whole all the same, and has nothing of Nova's."""
-    # Without NULs: it might be UTF-16.
-    text = xml.replace(b'\0', b'')
-    return text.rstrip().endswith(b'</domain>') and NOVA.encode('ascii') not in text
-
-
-def judge(operation, host, xml, state_path):
-    """Look at what must be looked at; return the Guest, the verdict and the words."""
-    guest = parse_guest(xml)
+def check(operation, guest, state, state_path):
+    """Observe what the decision needs; return the decision and the reason."""
     store, restoring = None, False
-    if needs_store(operation, guest, host):
-        store = look_at_store(host.store_path, host.store_mount_point)
+    if needs_store(operation, guest, state):
+        place = state['store']['path'], state['store']['mount_point']
+        store = observe_store(*place)
         for _ in range(ROOM_TRIES):
             # A guest that restarts: XFS frees its old file a moment after that is gone.
             if not lacks_room(guest, store):
                 break
             time.sleep(ROOM_SECONDS)
-            store = look_at_store(host.store_path, host.store_mount_point)
+            store = observe_store(*place)
     if guest.nova and operation == 'prepare':
         restoring = take_restore_note(guest, state_path)
-    verdict, words = decide(operation, guest, host, store, restoring)
-    if operation == 'restore' and words:
+    decision, reason = decide(operation, guest, state, store, restoring)
+    if operation == 'restore' and reason:
         try:
             note_restore(guest, state_path)
         except OSError as exc:
-            words += f' (libvirt prepares it next, and that will be refused: {exc.strerror})'
-    return guest, verdict, words
+            reason += f' (libvirt prepares it next, and that will be refused: {exc.strerror})'
+    return decision, reason
 
 
 def main(argv, state_path=STATE):
-    """Return the exit code for the arguments ``argv``, libvirt's four."""
+    """Return the exit code for libvirt's four arguments ``argv``."""
     name, operation = argv[:2]
     who = clean(name, 80)
-    if operation not in DOING:
-        return EXIT_PASS
-    # The default action ends the process: the file beside this one then decides.
+    if operation not in ARRIVALS:
+        return 0
+    # The default action ends the process: the shell file then decides.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(WHOLE_SECONDS)
     try:
-        host = read_host(state_path)
-    except NoOpinionError as exc:
-        if str(exc):
-            say(PASS, operation, os.uname()[1], who, str(exc))
-        return EXIT_PASS
-    if host.hook_mode == 'off':
-        return EXIT_PASS
+        state = read_state(state_path)
+        if state['hook_mode'] == 'off':
+            return 0
+        check_age(state, state_path, uptime())
+    except FileNotFoundError:
+        return 0
+    except StateError as exc:
+        report(PASS, operation, os.uname()[1], who, str(exc))
+        return 0
     xml = b''
     try:
-        xml = read_stdin()
-        guest, verdict, words = judge(operation, host, xml, state_path)
+        xml = sys.stdin.buffer.read(XML_MAX_BYTES + 1)
+        guest = parse_guest(xml)
         if guest.uuid:
             who += f' ({clean(guest.uuid, 36)})'
+        decision, reason = check(operation, guest, state, state_path)
     except Exception as exc:  # noqa: BLE001 - whatever it is, the host's state decides
-        verdict, words = unjudged(operation, host, xml, exc)
-    if words:
-        say(verdict, operation, host.name, who, words)
-    return EXIT_REFUSE if verdict == REFUSE else EXIT_PASS
-
-
-def unjudged(operation, host, xml, exc):
-    """Return the verdict and the words where an error ended the judgement."""
-    must_fit = host.enabled and host.hook_mode == 'enforce' and operation != 'restore'
-    if isinstance(exc, UnreadableXMLError):
-        what = 'its XML is not readable'
-    else:
-        what = f'the hook itself is broken: {type(exc).__name__}'
-    words = f'{what}: {clean(str(exc))}; run "fbm-status hook check"'
-    return (REFUSE if must_fit and not is_foreign(xml) else WARN), words
+        decision, reason = unchecked(operation, state, xml, exc)
+    if reason:
+        report(decision, operation, clean(state['host']), who, reason)
+    return EXIT_REFUSE if decision == REFUSE else 0
 
 
 if __name__ == '__main__':

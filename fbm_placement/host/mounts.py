@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which mount a path is on, from /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+"""Which mount a path is on, by the hook's rules, and what fstab mounts."""
 
 import os
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
-MOUNTINFO = '/proc/self/mountinfo'
+from fbm_placement.hook import program
+
 FSTAB = '/etc/fstab'
 
-_ESCAPE = re.compile(r'\\([0-7]{3})')
+is_under = program.is_under
 
 
-@dataclass(frozen=True)
-class Mount:
-    """One mounted filesystem."""
+class Mount(NamedTuple):
+    """One mounted filesystem; the order of the fields is that of the hook's program."""
 
     mount_point: str
     filesystem: str
@@ -29,48 +28,21 @@ class Mount:
     """Of the filesystem itself: a sandbox that shows it read-only doesn't change these."""
 
 
-def read_mounts(path: str = MOUNTINFO) -> tuple[Mount, ...]:
+def read_mounts(path: str = program.MOUNTINFO) -> tuple[Mount, ...]:
     """Return all mounts of this process's namespace, in the order in which they were made."""
     with open(path, encoding='utf-8', errors='surrogateescape') as file:
-        return tuple(parse_mountinfo(file))
+        return parse_mountinfo(file)
 
 
-def parse_mountinfo(lines: Iterable[str]) -> Iterable[Mount]:
-    """Read the lines of mountinfo; one that isn't as documented is left out."""
-    for line in lines:
-        left, separator, right = line.partition(' - ')
-        fields, filesystem = left.split(' '), right.split()
-        if separator and len(fields) > 4 and len(filesystem) > 2:
-            yield Mount(
-                mount_point=_unescaped(fields[4]),
-                filesystem=filesystem[0],
-                source=_unescaped(filesystem[1]),
-                device=fields[2],
-                root=_unescaped(fields[3]),
-                options=frozenset(filesystem[2].split(',')),
-            )
+def parse_mountinfo(lines: Iterable[str]) -> tuple[Mount, ...]:
+    """Return the mounts in these lines; one that isn't as documented is left out."""
+    return tuple(Mount(*fields) for fields in program.parse_mountinfo(lines))
 
 
 def mount_of(real_path: str, mounts: Iterable[Mount]) -> Mount | None:
-    """Return the mount that holds this path, in which no link is left.
-
-    A directory that is bound onto itself is no mount of its own: that is how systemd makes parts
-    of a unit's view read-only.
-    """
-    # Of those that begin the path the longest is seen, of equal ones the last.
-    stack = sorted(
-        (mount for mount in mounts if is_under(real_path, mount.mount_point)),
-        key=lambda mount: len(mount.mount_point),
-    )
-    while len(stack) > 1 and _is_bound_onto_itself(stack[-1], stack[-2]):
-        stack.pop()
-    return stack[-1] if stack else None
-
-
-def _is_bound_onto_itself(mount: Mount, below: Mount) -> bool:
-    there = os.path.relpath(mount.mount_point, below.mount_point)
-    same = os.path.normpath(os.path.join(below.root, there))
-    return (mount.device, mount.root) == (below.device, same)
+    """Return the mount that holds this path, in which no link is left."""
+    found = program.mount_of(real_path, list(mounts))
+    return Mount(*found) if found else None
 
 
 def read_fstab(path: str = FSTAB) -> tuple[str, ...]:
@@ -81,16 +53,7 @@ def read_fstab(path: str = FSTAB) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple(
-        os.path.normpath(_unescaped(fields[1]))
+        os.path.normpath(program.unescaped(fields[1]))
         for fields in lines
         if len(fields) > 1 and not fields[0].startswith('#') and fields[1].startswith('/')
     )
-
-
-def is_under(path: str, mount_point: str) -> bool:
-    """Whether the path is the mount point or lies below it."""
-    return path == mount_point or path.startswith(mount_point.rstrip('/') + '/')
-
-
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)

@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent knows of its host, for libvirt's hook and for ``fbm-status``.
 
-The hook's shell part reads it line by line, so each top-level key begins a line of its own. No
-file, a stale one or another version: whoever reads it has no opinion.
+The hook's shell part reads it line by line, so each top-level key begins a line of its own.
 """
 
+import contextlib
 import json
 import os
 import tempfile
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fbm_placement import errors
+from fbm_placement.hook import program
 
-VERSION = 1
 DIRECTORY = '/run/fbm-agent'
 NAME = 'host.json'
+
+uptime = program.uptime
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class StoreState:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was wrong, and in how many looks since it wasn't."""
+    """What was wrong, and for how many passes it has been right since."""
 
     reason: str
     good_looks: int
@@ -39,7 +40,7 @@ class Recovery:
 
 @dataclass(frozen=True)
 class HostState:
-    """One look at the host, as told to others."""
+    """The host as one pass of the agent observed it; the fields are the file's keys."""
 
     written_by: str
     """Program and version."""
@@ -62,13 +63,8 @@ class HostState:
 
 
 def path() -> str:
-    """Return where it is: systemd says it to a service that has a RuntimeDirectory."""
+    """Return the file's path, in the unit's RuntimeDirectory where systemd names one."""
     return os.path.join(os.environ.get('RUNTIME_DIRECTORY') or DIRECTORY, NAME)
-
-
-def uptime() -> float:
-    """Return the seconds since boot; whoever sets the clock doesn't change them."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def write(state: HostState, where: str) -> None:
@@ -91,59 +87,45 @@ def write(state: HostState, where: str) -> None:
 
 
 def remove(where: str) -> None:
-    """Take it away: nobody has an opinion then."""
-    try:
+    """Remove the file, so that the hook does not enforce anything."""
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(where)
-    except FileNotFoundError:
-        return
 
 
 def render(state: HostState) -> str:
     """Return the file's text."""
-    return json.dumps({'version': VERSION, **asdict(state)}, indent=1) + '\n'
+    return json.dumps({'version': program.STATE_VERSION, **asdict(state)}, indent=1) + '\n'
 
 
 def read(where: str, now_uptime: float | None) -> HostState:
     """Return what the agent wrote.
 
     :param now_uptime: None: however old it is
-    :raises HostError: there is none, it can't be read, it is stale, or of another version
+    :raises HostError: there is none, it can't be used, or it is stale
     """
     try:
-        with open(where, encoding='utf-8') as file:
-            loaded = json.load(file)
+        state = program.read_state(where)
+        if now_uptime is not None:
+            program.check_age(state, where, now_uptime)
+        return _parse(state)
     except FileNotFoundError as exc:
         raise errors.HostError(f'no {where}: is fbm-agent running on this host?') from exc
-    except (OSError, ValueError) as exc:
-        raise errors.HostError(f'{where}: {exc}; restart fbm-agent, which writes it') from exc
-    state = _parse(loaded, where)
-    if now_uptime is not None and now_uptime > state.valid_until_uptime:
-        raise errors.HostError(
-            f'{where} is stale, the last look was at {state.looked_at}: is fbm-agent running?'
-        )
-    return state
-
-
-def _parse(loaded: Any, where: str) -> HostState:
-    version = loaded.pop('version', None) if isinstance(loaded, dict) else None
-    if version != VERSION:
-        raise errors.HostError(
-            f'{where} is of version {version!r}, this is for {VERSION}: restart fbm-agent, and '
-            'install the hook again (fbm-status hook install)'
-        )
-    try:
-        for name, kind in _PARTS.items():
-            loaded[name] = None if loaded[name] is None else kind(**loaded[name])
-        loaded |= {name: tuple(loaded[name]) for name in ('may_restart', 'unhealthy')}
-        state = HostState(**loaded)
+    except program.StateError as exc:
+        raise errors.HostError(str(exc)) from exc
     except (LookupError, TypeError) as exc:
-        raise errors.HostError(_NOT_OURS.format(where=where)) from exc
-    numbers = (state.valid_until_uptime, state.pid)
-    texts = (state.configured, state.looked_at, *state.may_restart, *state.unhealthy)
-    if not (all(type(n) is int for n in numbers) and all(isinstance(t, str) for t in texts)):
-        raise errors.HostError(_NOT_OURS.format(where=where))
-    return state
+        raise errors.HostError(str(program.not_ours(where))) from exc
+
+
+def _parse(state: dict[str, Any]) -> HostState:
+    """Return the state of a file that suits the hook; LookupError or TypeError: it is not ours."""
+    del state['version']
+    for name, kind in _PARTS.items():
+        state[name] = None if state[name] is None else kind(**state[name])
+    state |= {name: tuple(state[name]) for name in ('may_restart', 'unhealthy')}
+    texts = (state['looked_at'], *state['unhealthy'])
+    if type(state['pid']) is not int or not all(isinstance(text, str) for text in texts):
+        raise TypeError
+    return HostState(**state)
 
 
 _PARTS = {'store': StoreState, 'store_recovery': Recovery, 'drain_recovery': Recovery}
-_NOT_OURS = '{where} is not what fbm-agent writes: restart fbm-agent, which writes it anew'

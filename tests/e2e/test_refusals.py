@@ -14,7 +14,7 @@ from tests.e2e.lab.host import MEMORY_BACKING_DIR
 from tests.e2e.lab.store import Tmpfs, hung
 
 REDEFINE = 'or hard reboot the instance, which redefines it'
-EDITED = 'if nova.conf says otherwise by now, restart fbm-agent first'
+EDITED = 'if nova.conf has changed, restart fbm-agent first'
 PRIVATE = (
     'file-backed but private, so what it writes would be in DRAM; '
     f"define it with <access mode='shared'/> and no memAccess, {REDEFINE}"
@@ -207,7 +207,7 @@ def test_hung(boot, make_compute):
     """A store that doesn't answer is told in time, also while libvirt itself is caught in it."""
     own = make_compute('stuck', capacity=64, store=Tmpfs(96))
     neighbour = boot(own.host, Domain(backing=FILE_BACKED))
-    words = f'{STORE} does not answer (looked for 3 s); look at the disk or server below it'
+    words = f'{STORE} does not respond (no answer in 3 s); check its device'
     started = Domain(backing=FILE_BACKED)
     own.host.path('/run/started.xml').write_text(started.xml())
     starting = own.host.process(
@@ -276,7 +276,7 @@ def test_warnings_are_told(boot, spare, system_log):
         guest = boot(spare.host, Domain())
     told = system_log.recv(4096).decode()
     assert 'fbm-hook: warning: fbm hook on' in told
-    assert f'guest {guest.name} ({guest.domain.uuid}) starts here all the same' in told
+    assert f'guest {guest.name} ({guest.domain.uuid}) starts here anyway' in told
 
 
 def test_off(attempt, spare):

@@ -5,15 +5,9 @@ import shutil
 
 import pytest
 
-from tests import hook_lab as labs
+from tests import hook_lab
 
 SHELLS = {'sh': ['/bin/sh'], 'bash': ['/bin/bash', '--posix']}
-
-
-@pytest.fixture(scope='session')
-def program():
-    """The .py as a module."""
-    return labs.load()
 
 
 @pytest.fixture(params=SHELLS)
@@ -22,7 +16,15 @@ def lab(request, tmp_path):
     shell = SHELLS[request.param]
     if not shutil.which(shell[0]):
         pytest.skip(f'no {shell[0]}')
-    made = labs.Lab(tmp_path, shell=shell)
+    made = hook_lab.Lab(tmp_path, shell)
+    made.write_state()
+    return made
+
+
+@pytest.fixture
+def sh(tmp_path):
+    """The same by one shell, for what the shell has no part in."""
+    made = hook_lab.Lab(tmp_path)
     made.write_state()
     return made
 
@@ -30,7 +32,7 @@ def lab(request, tmp_path):
 @pytest.fixture
 def store():
     """A directory as libvirt leaves it in a mounted store."""
-    path = labs.new_store()
+    path = hook_lab.new_store()
     if path is None:
         pytest.skip('/dev/shm is no mount')
     yield path

@@ -1,255 +1,292 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the hook decides, rule by rule, from what it has found out."""
+"""What the hook decides, rule by rule, from the guest, the agent's state and the store."""
 
 import pytest
 
-from tests.hook_lab import UUID
+from fbm_placement.hook import program
+from tests.hook_lab import UUID, domain, state, store_state
 
+REDEFINE = 'or hard reboot the instance, which redefines it'
+EDITED = 'if nova.conf has changed, restart fbm-agent first'
 ENABLED_WANTED = (
     'its memory is not file-backed, and file-backed memory is enabled on this host; choose a host '
-    'where it is disabled, or hard reboot the instance, which redefines it; if nova.conf says '
-    'otherwise by now, restart fbm-agent first'
+    f'where it is disabled, {REDEFINE}; {EDITED}'
 )
 DISABLED_WANTED = (
     'its memory is file-backed, and file-backed memory is disabled on this host; choose a host '
-    'where it is enabled, or hard reboot the instance, which redefines it; if nova.conf says '
-    'otherwise by now, restart fbm-agent first'
+    f'where it is enabled, {REDEFINE}; {EDITED}'
 )
 NO_HUGE_PAGES = (
     'it asks for huge pages, which libvirt would use instead of the store; take hw:mem_page_size '
     'off its flavor and image, or choose a host where file-backed memory is disabled'
 )
-ENFORCED = [
-    ('enforce', 'refuse'),
-    ('warn', 'warn'),
-]
+PRIVATE = (
+    'is file-backed but private, so what it writes would be in DRAM; define it with '
+    f"<access mode='shared'/> and no memAccess, {REDEFINE}"
+)
+MODES = [('enforce', 'refuse'), ('warn', 'warn')]
 
 
-def private(what='its memory'):
-    """The words for memory that is written to DRAM."""
-    return (
-        f'{what} is file-backed but private, so what it writes would be in DRAM; define it with '
-        "<access mode='shared'/> and no memAccess, or hard reboot the instance, which redefines it"
-    )
+def guest(**values):
+    """A guest that fits an enabled host, otherwise than given."""
+    fit = {'nova': True, 'uuid': UUID, 'source': 'file', 'access': 'shared', 'memory': 4 << 30}
+    made = program.XmlGuest()
+    for name, value in (fit | values).items():
+        assert hasattr(made, name)
+        setattr(made, name, value)
+    return made
 
 
-@pytest.fixture
-def make(program):
-    """Make guests, hosts and stores."""
-
-    class Make:
-        @staticmethod
-        def guest(**values):
-            guest = program.Guest()
-            fit = {
-                'nova': True,
-                'uuid': UUID,
-                'source': 'file',
-                'access': 'shared',
-                'memory': 4 << 30,
-            }
-            for name, value in (fit | values).items():
-                assert hasattr(guest, name)
-                setattr(guest, name, value)
-            return guest
-
-        @staticmethod
-        def host(configured='enabled', hook_mode='enforce', may_restart=(), mount_point='/store'):
-            store = {'path': '/store/fbm', 'mount_point': mount_point}
-            return program.Host('cmp1', hook_mode, configured, may_restart, store)
-
-        @staticmethod
-        def store(**values):
-            fit = {'mount_point': '/store', 'prepared': True, 'free': 8 << 30}
-            return program.Store(**(fit | values))
-
-    return Make
+def host(configured='enabled', mode='enforce', may_restart=(), mount_point='/store'):
+    store = store_state('/store/fbm', mount_point)
+    own = {'configured': configured, 'hook_mode': mode, 'may_restart': list(may_restart)}
+    return state(store=store, **own)
 
 
-ON_AN_ENABLED_HOST = {
+def store(**values):
+    return {'mount_point': '/store', 'prepared': True, 'free': 8 << 30} | values
+
+
+UNFIT = {
     'not file-backed': ({'source': None, 'access': None}, ENABLED_WANTED),
     'anonymous': ({'source': 'anonymous'}, ENABLED_WANTED),
     'memfd': ({'source': 'memfd'}, ENABLED_WANTED),
     'huge pages without a file': ({'source': None, 'hugepages': True}, ENABLED_WANTED),
     'huge pages and a file': ({'hugepages': True}, NO_HUGE_PAGES),
-    'no access': ({'access': None}, private()),
-    'private access': ({'access': 'private'}, private()),
+    'no access': ({'access': None}, f'its memory {PRIVATE}'),
+    'private access': ({'access': 'private'}, f'its memory {PRIVATE}'),
     'one private cell': (
         {'cells': [('0', 'shared'), ('1', 'private')]},
-        private('its NUMA cell 1'),
+        f'its NUMA cell 1 {PRIVATE}',
     ),
     'cells without access of their own': (
         {'access': None, 'cells': [('0', None)]},
-        private('its NUMA cell 0'),
+        f'its NUMA cell 0 {PRIVATE}',
     ),
-    'shared': ({}, ''),
-    'cells that inherit': ({'cells': [('0', None), ('1', None)]}, ''),
-    'all cells shared by themselves': (
-        {'access': 'private', 'cells': [('0', 'shared'), ('1', 'shared')]},
-        '',
-    ),
+}
+FIT = {
+    'shared': {},
+    'cells that inherit': {'cells': [('0', None), ('1', None)]},
+    'all cells shared by themselves': {
+        'access': 'private',
+        'cells': [('0', 'shared'), ('1', 'shared')],
+    },
 }
 
 
 @pytest.mark.parametrize('operation', ['prepare', 'migrate'])
-@pytest.mark.parametrize(('mode', 'verdict'), ENFORCED)
-@pytest.mark.parametrize('case', ON_AN_ENABLED_HOST)
+@pytest.mark.parametrize(('mode', 'decision'), MODES)
+@pytest.mark.parametrize(('values', 'reason'), UNFIT.values(), ids=UNFIT)
 def test_an_enabled_host_takes_only_what_is_file_backed_and_shared(
-    program, make, case, mode, verdict, operation
+    values, reason, mode, decision, operation
 ):
-    values, words = ON_AN_ENABLED_HOST[case]
-    decided = program.decide(
-        operation, make.guest(**values), make.host(hook_mode=mode), make.store()
-    )
-    assert decided == ((verdict, words) if words else ('pass', ''))
+    decided = program.decide(operation, guest(**values), host(mode=mode), store())
+    assert decided == (decision, reason)
 
 
-@pytest.mark.parametrize(
-    'case', [case for case, (_, words) in ON_AN_ENABLED_HOST.items() if words]
-)
-def test_a_guest_of_the_old_kind_may_restart_while_the_host_drains(program, make, case):
-    guest = make.guest(**ON_AN_ENABLED_HOST[case][0])
-    assert program.decide('prepare', guest, make.host(may_restart=[UUID.upper()])) == ('pass', '')
-    others = make.host(may_restart=[UUID.replace('1', '2')])
-    assert program.decide('prepare', guest, others)[0] == 'refuse'
+@pytest.mark.parametrize('operation', ['prepare', 'migrate'])
+@pytest.mark.parametrize('values', FIT.values(), ids=FIT)
+def test_an_enabled_host_takes_what_fits(values, operation):
+    assert program.decide(operation, guest(**values), host(), store()) == ('pass', '')
 
 
-@pytest.mark.parametrize(
-    'case', [case for case, (_, words) in ON_AN_ENABLED_HOST.items() if words]
-)
-def test_a_restore_is_never_refused(program, make, case):
-    values, words = ON_AN_ENABLED_HOST[case]
-    assert program.decide('restore', make.guest(**values), make.host()) == ('warn', words)
-    again = program.decide('prepare', make.guest(**values), make.host(), restoring=True)
-    assert again == ('warn', words)
+@pytest.mark.parametrize(('values', 'reason'), UNFIT.values(), ids=UNFIT)
+def test_a_guest_of_the_old_kind_may_restart_and_be_restored(values, reason):
+    one = guest(**values)
+    assert program.decide('prepare', one, host(may_restart=[UUID.upper()])) == ('pass', '')
+    others = host(may_restart=[UUID.replace('1', '2')])
+    assert program.decide('prepare', one, others) == ('refuse', reason)
+    assert program.decide('restore', one, host()) == ('warn', reason)
+    assert program.decide('prepare', one, host(), restoring=True) == ('warn', reason)
 
 
-@pytest.mark.parametrize(('mode', 'verdict'), ENFORCED)
+@pytest.mark.parametrize(('mode', 'decision'), MODES)
 @pytest.mark.parametrize('access', [None, 'shared'])
-def test_a_disabled_host_takes_no_file_backed_guest(program, make, mode, verdict, access):
-    host = make.host('disabled', mode)
-    guest = make.guest(access=access)
-    assert program.decide('migrate', guest, host) == (verdict, DISABLED_WANTED)
-    assert program.decide('restore', guest, host) == ('warn', DISABLED_WANTED)
-    draining = make.host('disabled', mode, may_restart=[UUID])
-    assert program.decide('prepare', guest, draining) == ('pass', '')
+def test_a_disabled_host_takes_no_file_backed_guest(mode, decision, access):
+    one = guest(access=access)
+    assert program.decide('migrate', one, host('disabled', mode)) == (decision, DISABLED_WANTED)
+    assert program.decide('restore', one, host('disabled', mode)) == ('warn', DISABLED_WANTED)
+    draining = host('disabled', mode, may_restart=[UUID])
+    assert program.decide('prepare', one, draining) == ('pass', '')
 
 
 @pytest.mark.parametrize('values', [{}, {'hugepages': True}, {'cells': [('0', 'private')]}])
 @pytest.mark.parametrize('source', [None, 'memfd', 'anonymous'])
-def test_a_disabled_host_takes_everything_else(program, make, values, source):
-    guest = make.guest(source=source, **values)
-    assert program.decide('prepare', guest, make.host('disabled')) == ('pass', '')
+def test_a_disabled_host_takes_everything_else(values, source):
+    one = guest(source=source, **values)
+    assert program.decide('prepare', one, host('disabled')) == ('pass', '')
 
 
-STORES = {
-    'gone': (
-        {'mount_point': None},
-        'the store /store/fbm does not exist; mount it, then restart libvirtd',
-    ),
+MOUNT_IT = 'mount it, then restart libvirtd'
+UNFIT_STORES = {
+    'gone': ({'mount_point': None}, f'does not exist; {MOUNT_IT}'),
     'on the root': (
         {'mount_point': '/'},
-        (
-            'the store /store/fbm is not mounted: it is on the root filesystem; mount it, then '
-            'restart libvirtd'
-        ),
+        f'is not mounted: it is on the root filesystem; {MOUNT_IT}',
     ),
     'on another mount': (
         {'mount_point': '/srv'},
-        (
-            'the store /store/fbm is not mounted: it is on /srv, expected on /store; mount it, '
-            'then restart libvirtd'
-        ),
+        f'is not mounted: it is on /srv, expected on /store; {MOUNT_IT}',
     ),
     'mounted late': (
         {'prepared': False},
         (
-            'the store /store/fbm has no directory libvirt/qemu, so it was mounted after libvirtd '
-            'had started; restart libvirtd'
+            'has no directory libvirt/qemu, so it was mounted after libvirtd had started; restart '
+            'libvirtd'
         ),
     ),
     'too full': (
         {'free': (4 << 30) - 1},
         (
-            'the store /store/fbm has 4095 MiB free, the guest needs 4096 MiB; move guests away, '
-            'or delete files there that belong to no running guest'
+            'has 4095 MiB free, the guest needs 4096 MiB; move guests away, or delete files there '
+            'that belong to no running guest'
         ),
     ),
     'dead': (
-        {'error': 'looked for 3 s'},
-        (
-            'the store /store/fbm does not answer (looked for 3 s); look at the disk or server '
-            'below it'
-        ),
+        {'error': 'no answer in 3 s'},
+        'does not respond (no answer in 3 s); check its device',
     ),
-    'just enough': ({'free': 4 << 30}, ''),
-    'without a limit': ({'free': None}, ''),
 }
 
 
-@pytest.mark.parametrize(('mode', 'verdict'), ENFORCED)
-@pytest.mark.parametrize('case', STORES)
-def test_the_store_must_be_mounted_and_have_room(program, make, case, mode, verdict):
-    values, words = STORES[case]
-    host = make.host(hook_mode=mode)
-    decided = program.decide('migrate', make.guest(), host, make.store(**values))
-    assert decided == ((verdict, words) if words else ('pass', ''))
+@pytest.mark.parametrize(('mode', 'decision'), MODES)
+@pytest.mark.parametrize(('values', 'reason'), UNFIT_STORES.values(), ids=UNFIT_STORES)
+def test_the_store_must_be_mounted_and_have_room(values, reason, mode, decision):
+    decided = program.decide('migrate', guest(), host(mode=mode), store(**values))
+    assert decided == (decision, f'the store /store/fbm {reason}')
 
 
-def test_a_mount_point_that_nobody_expects_may_be_any_but_the_root(program, make):
-    host = make.host(mount_point=None)
-    assert program.decide('prepare', make.guest(), host, make.store(mount_point='/x')) == (
-        'pass',
-        '',
-    )
-    on_root = program.decide('prepare', make.guest(), host, make.store(mount_point='/'))
-    assert on_root[0] == 'refuse'
+@pytest.mark.parametrize('free', [4 << 30, None], ids=['just enough', 'without a limit'])
+def test_a_store_with_room_takes_the_guest(free):
+    assert program.decide('migrate', guest(), host(), store(free=free)) == ('pass', '')
 
 
-def test_a_guest_whose_size_is_unknown_is_refused(program, make):
-    guest = make.guest(memory=None)
-    assert program.decide('prepare', guest, make.host(), make.store()) == (
+def test_an_unknown_mount_point_may_be_any_but_the_root():
+    unknown = host(mount_point=None)
+    anywhere = program.decide('prepare', guest(), unknown, store(mount_point='/x'))
+    assert anywhere == ('pass', '')
+    assert program.decide('prepare', guest(), unknown, store(mount_point='/'))[0] == 'refuse'
+
+
+def test_a_guest_whose_size_is_unknown_is_refused():
+    assert program.decide('prepare', guest(memory=None), host(), store()) == (
         'refuse',
-        'its <memory> is not readable, so its size is unknown; look at its domain XML',
+        'its <memory> is not readable, so its size is unknown; check its domain XML',
     )
 
 
-def test_the_store_is_looked_at_for_those_that_will_lie_in_it(program, make):
-    def needs(operation='prepare', configured='enabled', **values):
-        return program.needs_store(operation, make.guest(**values), make.host(configured))
-
-    assert needs()
-    assert needs('migrate')
-    assert not needs('restore')
-    assert not needs(configured='disabled')
-    assert not needs(nova=False)
-    assert not needs(source='memfd')
-    assert not needs(hugepages=True)
-    nowhere = program.Host('cmp1', 'enforce', 'enabled', [], None)
-    assert not program.needs_store('prepare', make.guest(), nowhere)
+def test_the_store_is_observed_for_guests_that_will_be_in_it():
+    assert program.needs_store('prepare', guest(), host()) is True
+    assert program.needs_store('migrate', guest(), host()) is True
+    assert program.needs_store('restore', guest(), host()) is False
+    assert program.needs_store('prepare', guest(), host('disabled')) is False
+    assert program.needs_store('prepare', guest(), state(store=None)) is False
+    for values in ({'nova': False}, {'source': 'memfd'}, {'hugepages': True}):
+        assert program.needs_store('prepare', guest(**values), host()) is False
 
 
 @pytest.mark.parametrize('operation', ['prepare', 'migrate', 'restore'])
 @pytest.mark.parametrize('configured', ['enabled', 'disabled'])
 @pytest.mark.parametrize('source', [None, 'file'])
-def test_guests_that_are_not_novas_always_pass(program, make, operation, configured, source):
-    guest = make.guest(nova=False, source=source, hugepages=True, memory=None)
-    full = make.store(free=0)
-    assert program.decide(operation, guest, make.host(configured), full) == ('pass', '')
+def test_guests_that_nova_did_not_make_always_pass(operation, configured, source):
+    one = guest(nova=False, source=source, hugepages=True, memory=None)
+    assert program.decide(operation, one, host(configured), store(free=0)) == ('pass', '')
 
 
-def test_switched_off_it_has_nothing_to_say(program, make):
-    host = make.host(hook_mode='off')
-    assert program.decide('prepare', make.guest(source=None), host) == ('pass', '')
+def test_text_from_outside_is_made_harmless():
+    hostile = host(mount_point='/a\x1b[2J\nfbm hook: all is well' + 'x' * 1000)
+    _, reason = program.decide('prepare', guest(), hostile, store())
+    assert reason.isprintable()
+    assert len(reason) < 500
+    one = guest(cells=[('7\n\x00' + '9' * 5000, 'private')])
+    _, reason = program.decide('prepare', one, host(), store())
+    assert reason.startswith('its NUMA cell 7??99')
+    assert reason.isprintable()
+    assert len(reason) < 300
 
 
-def test_what_comes_from_outside_is_made_harmless(program, make):
-    host = make.host(mount_point='/a\x1b[2J\nfbm hook: all is well' + 'x' * 1000)
-    _, words = program.decide('prepare', make.guest(), host, make.store())
-    assert words.isprintable()
-    assert len(words) < 500
-    guest = make.guest(cells=[('7\n\x00' + '9' * 5000, 'private')])
-    _, words = program.decide('prepare', guest, host, make.store())
-    assert words.startswith('its NUMA cell 7??99')
-    assert words.isprintable()
-    assert len(words) < 300
+BROKEN = 'the hook itself is broken: ZeroDivisionError: a?b; run "fbm-status hook check"'
+
+
+@pytest.mark.parametrize(
+    ('operation', 'changes', 'xml', 'decision'),
+    [
+        ('prepare', {}, domain(), 'refuse'),
+        ('migrate', {}, '', 'refuse'),
+        ('restore', {}, domain(), 'warn'),
+        ('prepare', {'hook_mode': 'warn'}, domain(), 'warn'),
+        ('prepare', {'configured': 'disabled'}, domain(), 'warn'),
+        ('prepare', {}, domain(metadata=''), 'warn'),
+        ('prepare', {}, domain(metadata='')[:-5], 'refuse'),
+    ],
+)
+def test_a_guest_that_could_not_be_checked_is_refused_where_it_must_fit(
+    operation, changes, xml, decision
+):
+    error = ZeroDivisionError('a\nb')
+    decided = program.unchecked(operation, state(**changes), xml.encode(), error)
+    assert decided == (decision, BROKEN)
+
+
+def test_room_that_is_freed_in_a_moment_is_waited_for(monkeypatch):
+    """A guest that restarts frees its own room first; XFS takes a moment for that."""
+    observed = [store(free=free) for free in (0, 0, 1 << 40)]
+    monkeypatch.setattr(program, 'observe_store', lambda path, expected: observed.pop(0))
+    monkeypatch.setattr(program, 'ROOM_SECONDS', 0)
+    assert program.check('prepare', guest(), host(), '/nowhere/host.json') == ('pass', '')
+    assert observed == []
+
+
+def test_room_is_not_waited_for_indefinitely(monkeypatch):
+    observed = [store(free=0)] * 9
+    monkeypatch.setattr(program, 'observe_store', lambda path, expected: observed.pop(0))
+    monkeypatch.setattr(program, 'ROOM_SECONDS', 0)
+    assert program.check('prepare', guest(), host(), '/nowhere/host.json')[0] == 'refuse'
+    assert len(observed) == 5
+
+
+def test_a_restore_is_noted_for_the_prepare_that_follows(tmp_path):
+    """For libvirt prepares what it restores, as it prepares every guest; the note serves once."""
+    path, dram = str(tmp_path / 'host.json'), guest(source=None)
+    assert program.check('restore', dram, host(), path) == ('warn', ENABLED_WANTED)
+    other = guest(source=None, uuid=UUID.replace('b', 'c'))
+    assert program.check('prepare', other, host(), path)[0] == 'refuse'
+    assert program.check('prepare', dram, host(), path) == ('warn', ENABLED_WANTED)
+    assert program.check('prepare', dram, host(), path) == ('refuse', ENABLED_WANTED)
+
+
+def test_a_restore_that_fits_leaves_no_note(tmp_path):
+    assert program.check('restore', guest(), host(), str(tmp_path / 'host.json')) == ('pass', '')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_note_does_not_count(tmp_path):
+    path, dram = str(tmp_path / 'host.json'), guest(source=None)
+    for age, decision in ((61, 'refuse'), (59, 'warn'), (-2, 'refuse')):
+        (tmp_path / f'restoring-{UUID}').write_text(str(int(program.uptime()) - age))
+        assert program.check('prepare', dram, host(), path)[0] == decision
+
+
+@pytest.mark.parametrize('uuid', ['../../escape', '', 'x' * 36, '-' * 35])
+def test_a_restore_leaves_its_note_nowhere_else(tmp_path, uuid):
+    (tmp_path / 'run').mkdir()
+    program.note_restore(guest(uuid=uuid), str(tmp_path / 'run/host.json'))
+    assert list(tmp_path.rglob('*')) == [tmp_path / 'run']
+
+
+def test_a_restore_writes_through_no_link(tmp_path):
+    path, dram = str(tmp_path / 'host.json'), guest(source=None)
+    victim = tmp_path / 'victim'
+    victim.write_text('precious')
+    (tmp_path / f'restoring-{UUID}').symlink_to(victim)
+    assert program.check('restore', dram, host(), path) == ('warn', ENABLED_WANTED)
+    assert victim.read_text() == 'precious'
+    assert program.check('prepare', dram, host(), path)[0] == 'warn'
+
+
+def test_a_restore_that_cannot_be_noted_is_reported(tmp_path):
+    """A file is in the place of the directory."""
+    (tmp_path / 'run').touch()
+    found = program.check('restore', guest(source=None), host(), str(tmp_path / 'run/host.json'))
+    lost = ' (libvirt prepares it next, and that will be refused: Not a directory)'
+    assert found == ('warn', ENABLED_WANTED + lost)

@@ -31,7 +31,7 @@ def reasons(promised_mib=1000, **changes):
 
 
 def mounted(**changes):
-    return replace(XFS, **changes)
+    return XFS._replace(**changes)
 
 
 def test_a_healthy_store():

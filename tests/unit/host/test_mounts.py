@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mountinfo, as the kernel writes it, and fstab."""
+"""mountinfo, as the kernel writes it, and fstab. The hook finds mounts by the same functions."""
 
 import os
 
@@ -12,7 +12,7 @@ MOUNTINFO = """\
 22 27 0:21 / /proc rw,relatime shared:5 - proc proc rw,hidepid=invisible
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
 41 27 259:3 / /srv/fbm ro,nosuid shared:9 master:3 - xfs /dev/nvme0n1 rw,attr2
-42 27 0:30 / /srv/with\\040space rw - tmpfs tmpfs rw,size=64k
+42 27 0:30 / /srv/with\\040space rw - tmpfs a\\043\\134040b rw,size=64k
 43 41 0:31 / /srv/fbm rw - tmpfs later rw
 44 27 broken
 """
@@ -20,7 +20,7 @@ MOUNTINFO = """\
 
 @pytest.fixture
 def table():
-    return tuple(parse_mountinfo(MOUNTINFO.splitlines(keepends=True)))
+    return parse_mountinfo(MOUNTINFO.splitlines(keepends=True))
 
 
 def test_the_mount_that_is_seen_is_the_longest_and_the_last(table):
@@ -29,7 +29,8 @@ def test_the_mount_that_is_seen_is_the_longest_and_the_last(table):
     assert mount_of('/srv/fbm2', table).mount_point == '/'
     assert mount_of('/', table).filesystem == 'ext4'
     assert mount_of('/proc/self', table).filesystem == 'proc'
-    assert mount_of('/srv/with space/x', table).filesystem == 'tmpfs'
+    assert mount_of('/srv/with space/x', table).source == 'a#\\040b'
+    assert mount_of('/elsewhere', table[:1]) is None
 
 
 def test_what_is_known_of_a_mount(table):

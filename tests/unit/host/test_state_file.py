@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state file: what is in it, and when nobody should believe it."""
+"""The state file: what is in it, and when neither the hook nor the agent believes it."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fbm_placement import errors
+from fbm_placement.hook import program
 from fbm_placement.host import state_file
 from fbm_placement.host.state_file import HostState, Recovery, StoreState
 
@@ -69,50 +70,99 @@ def test_it_can_be_read_by_all_and_replaces_the_old_one_at_once(path, monkeypatc
 
 def test_a_stale_one_is_not_believed(path):
     state_file.write(STATE, path)
-    with pytest.raises(errors.HostError, match='stale, the last look was at 2026-11-22T20:44'):
+    with pytest.raises(errors.HostError, match='is stale; check the fbm-agent service'):
         state_file.read(path, now_uptime=1000.5)
+    assert state_file.read(path, now_uptime=None) == STATE
+
+
+VERSION = 'has version {}, expected 1; restart fbm-agent, then run "fbm-status hook install"'
+NOT_OURS = 'is not what fbm-agent writes; restart fbm-agent'
+USELESS = {
+    '{"version": 2}': VERSION.format(2),
+    '{"version": "1"}': VERSION.format(1),
+    '{"version": true}': VERSION.format(True),
+    **dict.fromkeys(('', '{', '[]', '{}', '7', 'null', '\xff', '[' * 100_000), NOT_OURS),
+    '{"version": 1}': NOT_OURS,
+    json.dumps(WRITTEN)[:-20]: NOT_OURS,
+}
+CHANGES = {
+    'valid_until_uptime': ('1', float('nan'), True, None),
+    'hook_mode': ('force', ['enforce'], None),
+    'configured': (None, 'yes'),
+    'may_restart': (7, [7], 'b1', None),
+    'host': (None, 7),
+    'store': ('here', {}, 0, {'path': 7, 'mount_point': None}, {'path': '/s', 'mount_point': 7}),
+}
+USELESS |= {
+    json.dumps(WRITTEN | {key: value}): NOT_OURS
+    for key, values in CHANGES.items()
+    for value in values
+}
+
+
+@pytest.mark.parametrize(('text', 'reason'), USELESS.items(), ids=range(len(USELESS)))
+def test_one_that_is_not_ours_is_not_believed(tmp_path, text, reason):
+    """Neither by the hook nor by the agent."""
+    path = tmp_path / 'host.json'
+    path.write_text(text, encoding='latin-1')
+    for error, read in READERS:
+        with pytest.raises(error) as raised:
+            read(str(path))
+        assert str(raised.value) == f'{path} {reason}'
+
+
+READERS = [
+    (program.StateError, program.read_state),
+    (errors.HostError, lambda path: state_file.read(path, None)),
+]
 
 
 @pytest.mark.parametrize(
-    ('content', 'words'),
+    'changes',
     [
-        ({'version': 2}, 'is of version 2, this is for 1'),
-        ([], 'is of version None'),
-        ({'version': 1}, 'not what fbm-agent writes: restart fbm-agent'),
-        ({**WRITTEN, 'valid_until_uptime': 'x'}, 'not what fbm-agent writes'),
-        ({**WRITTEN, 'unhealthy': [1]}, 'not what fbm-agent writes'),
-        ({**WRITTEN, 'store': {'path': '/s'}}, 'not what fbm-agent writes'),
-        ({'version': 1, 'store': None, 'may_restart': [], 'unhealthy': [], 'x': 1}, 'restart'),
-        ('{"version": 1', 'restart fbm-agent'),
+        {'unhealthy': [1]},
+        {'pid': '7'},
+        {'looked_at': None},
+        {'store': {'path': '/s', 'mount_point': None}},
+        {'store_recovery': {'reason': 'full'}},
+        {'unknown': 1},
     ],
 )
-def test_one_that_is_not_ours_is_not_believed(path, content, words):
-    os.makedirs(os.path.dirname(path))
-    with open(path, 'w', encoding='utf-8') as file:
-        file.write(content if isinstance(content, str) else json.dumps(content))
-    with pytest.raises(errors.HostError, match=words):
-        state_file.read(path, 0)
+def test_what_the_hook_does_not_need_is_for_the_agent_to_check(tmp_path, changes):
+    path = tmp_path / 'host.json'
+    path.write_text(json.dumps(WRITTEN | changes))
+    assert program.read_state(str(path))['host'] == 'cmp1'
+    with pytest.raises(errors.HostError, match=NOT_OURS):
+        state_file.read(str(path), None)
 
 
-def test_none_is_told(path):
+def test_one_that_cannot_be_opened_is_reported(tmp_path):
+    for error, read in READERS:
+        with pytest.raises(error, match=f'{tmp_path} is not readable: Is a directory'):
+            read(str(tmp_path))
+
+
+def test_without_one_the_agent_may_not_run(path):
     with pytest.raises(errors.HostError, match='is fbm-agent running on this host'):
         state_file.read(path, 0)
+    with pytest.raises(FileNotFoundError):
+        program.read_state(path)
 
 
-def test_it_can_be_taken_away_twice(path):
+def test_it_can_be_removed_twice(path):
     state_file.write(STATE, path)
     state_file.remove(path)
     state_file.remove(path)
     assert not os.path.exists(path)
 
 
-def test_uptime_is_what_the_kernel_tells_everybody():
+def test_uptime_is_that_of_the_kernel():
     with open('/proc/uptime', encoding='ascii') as file:
-        told = float(file.read().split()[0])
-    assert abs(state_file.uptime() - told) < 1
+        seconds = float(file.read().split()[0])
+    assert abs(state_file.uptime() - seconds) < 1
 
 
-def test_systemd_says_where_it_is(monkeypatch):
+def test_systemd_names_the_directory(monkeypatch):
     monkeypatch.setenv('RUNTIME_DIRECTORY', '/run/elsewhere')
     assert state_file.path() == '/run/elsewhere/host.json'
     monkeypatch.delenv('RUNTIME_DIRECTORY')
