@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent of one host: what it knows between two passes, and what it tells of each."""
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from fbm_placement import connection, errors, names, provider, report, settings
-from fbm_placement.host import draining, state_file
+from fbm_placement.host import draining
 from fbm_placement.host.announce import StatePublisher, running_agent
 from fbm_placement.host.look import HostObserver, HostView
 from fbm_placement.placement import PlacementClient, Provider
@@ -61,7 +60,6 @@ class Agent:
         self.facts = HostFacts()
         """What the last look at the host found."""
         self._publisher = StatePublisher(os.getpid() if as_service else 0)
-        self._recalled = False
         self._quarrel = Quarrel(clock)
         self._told_provider: tuple[Provider, provider.Lookup] | None = None
         self._told_overcommitment: str | None = None
@@ -89,10 +87,6 @@ class Agent:
 
     def look_at_host(self) -> HostView:
         """Look at the guests and the store; ``look`` and ``status`` go by what was found."""
-        if not self._recalled:
-            self._recalled = True
-            with contextlib.suppress(errors.HostError):
-                self._host.restore(state_file.read(state_file.path(), None))
         view = self._host.observe(self._settings, self.options)
         self.facts = view.facts
         return view

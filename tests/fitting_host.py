@@ -3,7 +3,6 @@
 
 from fbm_placement.host.guests import Guest
 from fbm_placement.host.look import HostView
-from fbm_placement.host.state_file import HostState
 from fbm_placement.plan import HostFacts
 from fbm_placement.settings import AgentOptions, Settings
 
@@ -11,13 +10,10 @@ from fbm_placement.settings import AgentOptions, Settings
 class FittingHost:
     """A host with a disk store on which nothing is wrong, whatever machine the test runs on."""
 
-    def restore(self, state: HostState) -> None:
-        """Forget it."""
-
     def guests(self) -> tuple[Guest, ...]:
         """Find none."""
         return ()
 
     def observe(self, _settings: Settings, _options: AgentOptions) -> HostView:
         """Find nothing."""
-        return HostView(HostFacts(), None, ())
+        return HostView(HostFacts())

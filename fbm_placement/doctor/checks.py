@@ -4,7 +4,6 @@
 Each looks by itself: a Placement that is away hides nothing of what is wrong on the host.
 """
 
-import contextlib
 import functools
 import os
 import time
@@ -71,8 +70,6 @@ class Doctor(UpgradeCommands):
         """Take the files that nova-compute reads; nothing has been looked at yet."""
         self._conf = conf
         self._host = HostObserver()
-        with contextlib.suppress(errors.HostError):
-            self._host.restore(state_file.read(state_file.path(), None))
         self._reasons: tuple[str, ...] = ()
         self._settings, self._options = settings.DISABLED, settings.AgentOptions(None, 60)
         try:

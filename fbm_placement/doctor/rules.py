@@ -103,9 +103,9 @@ def store(
 def guests(settings: Settings, all_guests: Sequence[Guest]) -> Result:
     """Judge whether the running guests are what the host should be."""
     nova = [guest for guest in all_guests if guest.is_nova]
-    left = draining.remaining_guests(settings.enabled, nova)
-    if left:
-        return warning(draining.tell(settings.enabled, left, len(nova) - len(left)))
+    problem = draining.problem(settings.enabled, nova)
+    if problem is not None:
+        return warning(problem.text)
     if nova and not settings.enabled:
         return success(
             f'{count(len(nova), "guest", "guests")} in DRAM: turned on, this host takes nothing '

@@ -11,9 +11,6 @@ from fbm_placement.host.mounts import Mount
 from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
 
-GOOD_CHECKS = 3
-"""So many checks in a row must find no problem before the store counts as healthy again."""
-
 MIB = 2**20
 
 UNFIT = {

@@ -40,8 +40,9 @@ def as_text(report: Report) -> str:
     enabled = 'unknown' if report.state.enabled is None else _configured(report.state)
     parts = [f'file-backed memory on this host: {enabled} ({printable(report.state.source)})']
     parts.append(_guest_table(report) if report.guests else 'No guest runs here.')
-    if report.remaining and report.state.enabled is not None:
-        parts.append(printable(draining.tell(report.state.enabled, report.remaining)))
+    draining_problem = draining.problem(bool(report.state.enabled), report.remaining)
+    if draining_problem is not None:
+        parts.append(printable(draining_problem.text))
     if report.orphans:
         parts.append(_orphan_table(report.orphans))
     elif report.orphans is not None:

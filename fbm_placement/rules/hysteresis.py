@@ -19,6 +19,11 @@ class Hysteresis:
         self.recovery: Recovery | None = None
         """The last problem and how far its recovery is; None: no problem counts."""
 
+    @property
+    def last_was_good(self) -> bool:
+        """Whether the last check found no problem."""
+        return self.recovery is None or self.recovery.good_looks > 0
+
     def restore(self, recovery: Recovery | None) -> None:
         """Continue where the process that wrote the state file was."""
         self.recovery = recovery

@@ -95,7 +95,7 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     anew.wait_for('ACTIVE')
     status = ram.agent.pass_now()
     assert '1 running guest is still file-backed' in status
-    assert 'migrate no guest live that was started anew' in status
+    assert 'do not live-migrate a guest that was restarted' in status
     assert own_traits(cloud, ram) == ENABLED | CLOSED
     assert '1 running guest is still file-backed' in ram.status('guests')
     assert 'draining' in ram.status('upgrade', 'check')

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fbm_placement.host.draining import common_state, remaining_guests, tell
+from fbm_placement.host.draining import common_state, problem, remaining_guests
 from fbm_placement.host.guests import Backing, Guest
 
 GUEST = Guest(7, 'instance-00000001', 'b1', is_nova=True, memory_mib=512, backing=Backing.DRAM)
@@ -55,43 +55,57 @@ def test_others_guests_do_not_count():
     assert remaining_guests(False, guests(Backing.FILE, is_nova=False)) == ()
 
 
-def test_turning_on_tells_how_many_are_left_and_which():
-    told = tell(True, guests(Backing.DRAM, Backing.HUGE_PAGES))
-    assert told.startswith(
+def text(enabled, *backings):
+    found = problem(enabled, guests(*backings))
+    assert found.key == 'draining'
+    return found.text
+
+
+def test_without_such_guests_there_is_no_problem():
+    assert problem(True, guests(Backing.FILE)) is None
+    assert problem(False, guests(Backing.DRAM) + guests(Backing.FILE, is_nova=False)) is None
+
+
+def test_turning_on():
+    assert text(True, Backing.DRAM, Backing.HUGE_PAGES) == (
         'draining: [libvirt]file_backed_memory is set, but 2 running guests are not file-backed: '
-        'instance-0 (b0) DRAM, instance-1 (b1) huge pages; '
+        'instance-0 (b0) DRAM, instance-1 (b1) huge pages; migrate them live to hosts without '
+        'file-backed memory, or stop and start them, which makes them what this host is now'
     )
-    assert 'migrate them live to hosts without file-backed memory, or stop and start' in told
 
 
-def test_turning_off_tells_it_too():
-    told = tell(False, guests(Backing.FILE))
-    assert '[libvirt]file_backed_memory is 0, but 1 running guest is still file-backed: ' in told
-    assert 'to hosts with file-backed memory' in told
+def test_turning_off():
+    assert text(False, Backing.FILE) == (
+        'draining: [libvirt]file_backed_memory is 0, but 1 running guest is still file-backed: '
+        'instance-0 (b0) file, shared; migrate them live to hosts with file-backed memory, or '
+        'stop and start them, which makes them what this host is now'
+    )
 
 
 def test_of_many_some_are_named():
-    told = tell(True, guests(*[Backing.DRAM] * 8))
-    assert 'instance-4 (b4) DRAM and 3 more;' in told
-    assert 'instance-5' not in told
+    found = text(True, *[Backing.DRAM] * 8)
+    assert 'instance-4 (b4) DRAM and 3 more;' in found
+    assert 'instance-5' not in found
 
 
-def test_a_guest_that_fits_no_kind_of_host_can_only_be_started_anew():
+def test_a_guest_that_fits_no_kind_of_host_can_only_be_restarted():
     """Its memory is in a file, but private: libvirt moves it to no host without files."""
-    told = tell(True, guests(Backing.PRIVATE_FILE))
-    assert told.endswith(
+    assert text(True, Backing.PRIVATE_FILE).endswith(
         'file, private; stop and start them, which makes them what this host is now'
     )
-    assert 'migrate' not in told
-    assert 'migrate them live' in tell(True, guests(Backing.PRIVATE_FILE, Backing.DRAM))
+    assert 'migrate them live' in text(True, Backing.PRIVATE_FILE, Backing.DRAM)
 
 
-@pytest.mark.parametrize(('enabled', 'kind'), [(True, 'file-backed'), (False, 'not file-backed')])
-def test_those_that_were_started_anew_must_stay(enabled, kind):
+@pytest.mark.parametrize(
+    ('enabled', 'left', 'changed', 'kind'),
+    [
+        (True, Backing.DRAM, Backing.FILE, 'file-backed'),
+        (False, Backing.FILE, Backing.DRAM, 'not file-backed'),
+    ],
+)
+def test_those_that_were_restarted_must_stay(enabled, left, changed, kind):
     """The scheduler knows one kind for all guests of a host: theirs is not the published one."""
-    told = tell(enabled, guests(Backing.FILE), 2)
-    assert told.endswith(
-        '; until then migrate no guest live that was started anew: the 2 guests that are '
-        f'{kind} by now would go to a host of the other kind, and fail'
+    assert text(enabled, left, changed, changed).endswith(
+        '; until then do not live-migrate a guest that was restarted: the 2 guests that are '
+        f'{kind} now would go to a host of the other kind, and fail'
     )
-    assert 'started anew' not in tell(enabled, guests(Backing.FILE))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One look after the other: guests in a /proc of the test's own, a store as the test says."""
+"""One check after the other: guests in a /proc of the test's own, a store as the test says."""
 
 import os
 import time
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fbm_placement.hook import installation
-from fbm_placement.host import health, look, mounts
-from fbm_placement.host.announce import state_of
+from fbm_placement.host import look, mounts
+from fbm_placement.host.announce import StatePublisher
 from fbm_placement.host.look import HostObserver
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
@@ -26,33 +26,40 @@ DRAM_UUID = '9ab4427a-ae99-4aa5-af53-9c86e36cb79a'
 
 
 class World:
-    """A host that a test changes between two looks."""
+    """A host that a test changes between two checks."""
 
     def __init__(self, path):
-        self.proc = path / 'proc'
+        self.proc, self.qemu_conf, self.hooks = (path / n for n in ('proc', 'qemu.conf', 'hooks'))
         self.proc.mkdir()
-        self.qemu_conf = path / 'qemu.conf'
+        self.hooks.mkdir()
         self.qemu_conf.write_text('memory_backing_dir = "/srv/fbm"\n')
         self.store = Store(
             '/srv/fbm',
             mount=Mount('/srv/fbm', 'xfs', '/dev/nvme0n1'),
             directories=(Directory('/srv/fbm/libvirt/qemu', 0o755, 0),),
-            size_bytes=1000 * health.MIB,
-            free_bytes=900 * health.MIB,
+            size_bytes=1000 * 2**20,
+            free_bytes=900 * 2**20,
         )
         self.asked = []
-        self.going = []
-        """What is seen of the store in its next looks."""
-        self.hooks = path / 'hooks'
-        self.hooks.mkdir()
+        self.waited = []
+        self.after_wait = None
+        """The store after the observer has waited."""
+        self.restart()
+
+    def restart(self):
         self.host = HostObserver(
-            proc=str(self.proc), qemu_conf=str(self.qemu_conf), hooks_dir=str(self.hooks)
+            proc=str(self.proc),
+            qemu_conf=str(self.qemu_conf),
+            hooks_dir=str(self.hooks),
+            wait=self.wait,
         )
+
+    def wait(self, seconds):
+        self.waited.append(seconds)
+        self.store = self.after_wait or self.store
 
     def observe_store(self, path, ram_files, probe, others_files):
         self.asked.append((path, *ram_files))
-        if self.going:
-            self.store = self.going.pop(0)
         return replace(self.store, path=path)
 
     def run(self, pid, recorded):
@@ -65,34 +72,27 @@ class World:
         (self.proc / str(pid) / 'cmdline').unlink()
         (self.proc / str(pid)).rmdir()
 
-    def look(self, settings=ON, options=OPTIONS):
+    def view(self, settings=ON, options=OPTIONS):
         return self.host.observe(settings, options)
+
+    def facts(self, settings=ON):
+        return self.view(settings).facts
+
+    def problems(self, settings=ON):
+        """Return the texts of all problems that a check finds."""
+        return [problem.text for problem in self.facts(settings).unhealthy]
 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     made = World(tmp_path)
     monkeypatch.setattr(look, 'observe_store', made.observe_store)
-    monkeypatch.setattr(look, 'GOING_SECONDS', 0.0)
     return made
 
 
-def test_half_a_hook_closes_an_enabled_host(world):
-    """It would refuse what comes; and three looks without that open the host again."""
-    installation.install(str(world.hooks))
-    assert world.look().facts.unhealthy == ()
-    program = world.hooks / 'qemu.d' / installation.PROGRAM
-    program.unlink()
-    (reason,) = world.look().facts.unhealthy
-    assert f'{program} is missing' in reason.text
-    assert world.look(OFF).facts.unhealthy == ()
-    installation.install(str(world.hooks))
-    assert [bool(world.look().facts.unhealthy) for _ in range(3)] == [True, True, False]
-
-
-def test_a_host_on_which_nothing_is_wrong(world):
+def test_a_host_without_a_problem(world):
     world.run(7, 'file-backed-shared')
-    view = world.look()
+    view = world.view()
     assert (view.facts.draining, view.facts.unhealthy) == (False, ())
     assert view.facts.store_is_disk
     assert view.draining_uuids == ()
@@ -101,146 +101,138 @@ def test_a_host_on_which_nothing_is_wrong(world):
 
 def test_a_tmpfs_is_no_disk(world):
     world.store = replace(world.store, mount=Mount('/srv/fbm', 'tmpfs', 'tmpfs'))
-    assert not world.look().facts.store_is_disk
+    assert not world.facts().store_is_disk
 
 
-def test_the_reserve_is_not_promised(world):
+def test_half_a_hook_closes_an_enabled_host(world):
+    """It would refuse what comes; and three checks without that open the host again."""
+    installation.install(str(world.hooks))
+    assert world.problems() == []
+    program = world.hooks / 'qemu.d' / installation.PROGRAM
+    program.unlink()
+    (problem,) = world.problems()
+    assert f'{program} is missing' in problem
+    assert world.problems(OFF) == []
+    installation.install(str(world.hooks))
+    assert [bool(world.problems()) for _ in range(4)] == [True, True, False, False]
+
+
+def test_the_store_need_not_hold_the_reserve(world):
     """Placement lets nobody allocate it: 1000 less 100 fits into 900 exactly."""
-    assert world.look().facts.unhealthy == ()
-    world.store = replace(world.store, free_bytes=899 * health.MIB)
-    assert (
-        '900 MiB, of which running guests hold 0, and 899' in world.look().facts.unhealthy[0].text
-    )
+    assert world.problems() == []
+    world.store = replace(world.store, free_bytes=899 * 2**20)
+    assert '900 MiB, of which running guests hold 0, and 899' in world.problems()[0]
 
 
-def test_on_a_disabled_host_nobody_looks_at_a_store(world):
+def test_the_store_of_a_disabled_host_is_not_checked(world):
     world.store = replace(world.store, mount=None)
-    view = world.look(OFF)
+    view = world.view(OFF)
     assert (view.facts.unhealthy, view.store, world.asked) == ((), None, [])
 
 
-def test_turned_on_with_dram_guests_it_drains_until_the_last_has_gone(world):
+def test_a_host_turned_on_with_dram_guests_drains_until_the_last_has_gone(world):
     world.run(7, 'dram')
     world.run(8, 'huge')
     world.run(9, 'file-backed-shared')
-    view = world.look()
+    view = world.view()
     assert view.facts.draining
     assert '2 running guests are not file-backed' in view.facts.unhealthy[0].text
     assert DRAM_UUID in view.draining_uuids
     assert view.facts.guests_enabled is None
     world.end(9)
-    assert world.look().facts.guests_enabled is False
+    assert world.facts().guests_enabled is False
     world.end(8)
-    assert '1 running guest is' in world.look().facts.unhealthy[0].text
+    assert '1 running guest is' in world.problems()[0]
     world.end(7)
     # A guest that restarts has no process for a moment.
-    view = world.look()
+    view = world.view()
     assert view.facts.draining
     # Nor is it gone from those that may start again: the others' end is no end of its own.
     assert set(view.draining_uuids) == {DRAM_UUID, HUGE_UUID}
-    assert view.facts.unhealthy[0].text.startswith('seen well 1 of 2 times')
-    view = world.look()
+    assert view.facts.unhealthy[0].recovering
+    view = world.view()
     assert (view.facts.draining, view.facts.unhealthy, view.draining_uuids) == (False, (), ())
 
 
-def test_a_guest_that_restarts_at_that_moment_drains_on(world):
+def test_a_guest_that_restarts_meanwhile_prolongs_the_drain(world):
     world.run(7, 'dram')
-    world.look()
+    world.view()
     world.end(7)
-    world.look()
+    world.view()
     world.run(7, 'dram')
-    assert '1 running guest is' in world.look().facts.unhealthy[0].text
+    assert '1 running guest is' in world.problems()[0]
     world.end(7)
-    assert world.look().facts.draining
-    assert not world.look().facts.draining
+    assert [world.facts().draining for _ in range(2)] == [True, False]
 
 
-def test_turned_off_with_file_backed_guests_it_drains(world):
+def test_a_host_turned_off_with_file_backed_guests_drains(world):
     world.run(7, 'file-backed-shared')
     world.run(8, 'file-backed-shared-not-nova')
-    view = world.look(OFF)
+    view = world.view(OFF)
     assert view.facts.draining
     assert '1 running guest is still file-backed: fb' in view.facts.unhealthy[0].text
     assert view.draining_uuids == ('eacecd40-fdfb-459b-99f3-9f40681ac112',)
 
 
 def test_a_host_without_guests_is_what_nova_conf_says_at_once(world):
-    assert not world.look().facts.draining
-    assert not world.look(OFF).facts.draining
+    assert not world.facts().draining
+    assert not world.facts(OFF).draining
 
 
-def test_an_option_says_where_the_store_is(world):
+def test_without_qemu_conf_the_store_is_known_from_the_option_only(world):
+    """A store that can't be found is unfit, and counts as disk."""
+    world.qemu_conf.unlink()
+    world.qemu_conf.mkdir()
+    view = world.view()
+    assert 'expected to read memory_backing_dir' in view.facts.unhealthy[0].text
+    assert view.facts.store_is_disk
+    assert (view.store, world.asked) == (None, [])
     options = replace(OPTIONS, memory_backing_dir='/mnt/ram')
-    world.look(options=options)
+    assert world.view(options=options).store is not None
     assert world.asked == [('/mnt/ram',)]
 
 
-def test_qemu_conf_that_cannot_be_read_makes_it_unhealthy_and_disk(world):
-    """Nobody can promise what is in a store that he can't find."""
-    world.qemu_conf.unlink()
-    world.qemu_conf.mkdir()
-    view = world.look()
-    assert 'expected to read memory_backing_dir' in view.facts.unhealthy[0].text
-    assert view.facts.store_is_disk
-    assert view.store is None
-    options = replace(OPTIONS, memory_backing_dir='/srv/fbm')
-    assert world.look(options=options).store is not None
-
-
-def test_a_store_that_was_unmounted_is_missed(world):
-    """Its directory is still there, on a filesystem that would do otherwise."""
-    world.look()
-    world.store = replace(world.store, mount=Mount('/srv', 'xfs', '/dev/sda1'))
+def test_a_store_that_was_unmounted_is_missed_also_by_the_next_process(world):
+    """Its directory is still there; host.json has the mount, what was wrong, and how far it is."""
+    good, publisher = world.store, StatePublisher()
+    world.view()
+    world.store = replace(good, mount=Mount('/srv', 'xfs', '/dev/sda1'))
     for _ in range(2):
-        (reason,) = world.look().facts.unhealthy
-        assert '/srv/fbm is on /srv, expected on /srv/fbm' in reason.text
-
-
-def test_a_restart_of_the_agent_heals_nothing(world):
-    """What the last agent knew is in the state file: the mount, and what was wrong."""
-    world.look()
-    world.store = replace(world.store, mount=Mount('/srv', 'xfs', '/dev/sda1'))
-    state = state_of(world.look(), ON, OPTIONS)
-    again = HostObserver(proc=str(world.proc), qemu_conf=str(world.qemu_conf))
-    again.restore(state)
-    view = again.observe(ON, OPTIONS)
-    assert 'expected on /srv/fbm' in view.facts.unhealthy[0].text
-    world.store = replace(world.store, mount=Mount('/srv/fbm', 'xfs', '/dev/nvme0n1'))
-    once_more = HostObserver(proc=str(world.proc), qemu_conf=str(world.qemu_conf))
-    once_more.restore(state_of(view, ON, OPTIONS))
-    assert once_more.observe(ON, OPTIONS).facts.unhealthy[0].text.startswith('seen well 1 of 3')
-
-
-def test_an_ailment_ends_after_three_good_looks(world):
-    good, world.store = world.store, replace(world.store, mount=None)
-    world.look()
+        view = world.view()
+        assert '/srv/fbm is on /srv, expected on /srv/fbm' in view.facts.unhealthy[0].text
+        publisher.publish(view, ON, OPTIONS)
+        world.restart()
     world.store = good
-    seen = [bool(world.look().facts.unhealthy) for _ in range(4)]
-    assert seen == [True, True, False, False]
+    for _ in range(2):
+        view = world.view()
+        assert view.facts.unhealthy[0].recovering
+        publisher.publish(view, ON, OPTIONS)
+        world.restart()
+    assert world.problems() == []
 
 
 def test_a_guest_that_is_just_going_makes_no_store_too_small(world):
     """Its file goes a moment after its process."""
     good, small = world.store, replace(world.store, free_bytes=0)
-    world.going = [small, good]
-    assert world.look().facts.unhealthy == ()
-    world.going = [small, small]
-    assert 'cannot hold what is promised' in world.look().facts.unhealthy[0].text
+    world.store, world.after_wait = small, good
+    assert world.problems() == []
+    world.store = world.after_wait = small
+    assert 'free: 900 MiB too little' in world.problems()[0]
+    assert world.waited == [1.0, 1.0]
     # Once it is known, it isn't waited for any more.
-    world.asked.clear()
-    world.look()
-    assert len(world.asked) == 1
+    world.problems()
+    assert (len(world.waited), len(world.asked)) == (2, 5)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='only root can give a process to another user')
 def test_whose_process_a_guest_is_counts(world):
-    """Anybody can run a program under QEMU's name; qemu.conf says whom QEMU runs as."""
+    """Every user can run a program under QEMU's name; qemu.conf has the user that QEMU runs as."""
     world.run(7, 'dram')
     os.chown(world.proc / '7', 4242, -1)
     world.qemu_conf.write_text('user = "+64055"\n')
-    assert not world.look().facts.draining
+    assert not world.facts().draining
     os.chown(world.proc / '7', 64055, -1)
-    assert world.look().facts.draining
+    assert world.facts().draining
 
 
 @pytest.fixture
@@ -252,28 +244,26 @@ def hidden(monkeypatch):
 
 
 def test_where_guests_cannot_be_seen_the_published_state_stays(world, hidden, monkeypatch):
-    view = world.look()
-    assert view.facts.draining
-    assert not view.facts.guests_seen
+    view = world.view()
+    assert (view.facts.draining, view.facts.guests_seen) == (True, False)
     assert 'mounted with hidepid=invisible' in view.facts.unhealthy[0].text
     assert view.store is not None
     # With gid= of a group of the agent's, or as root, they are seen.
     monkeypatch.setattr(look.processes, '_can_read', lambda path: True)
-    assert world.look().facts.unhealthy == ()
+    assert world.problems() == []
 
 
 def test_where_guests_cannot_be_seen_a_disabled_host_is_not_closed(world, hidden):
-    view = world.look(OFF)
-    assert view.facts.unhealthy == ()
-    assert not view.facts.guests_seen
+    view = world.view(OFF)
+    assert (view.facts.unhealthy, view.facts.guests_seen) == ((), False)
     assert 'hidepid' in view.warning
 
 
-def test_a_guest_that_hangs_does_not_hang_the_look(world, monkeypatch):
-    """Its command line is read from its memory, whose lock it may hold for ever."""
+def test_a_guest_that_hangs_does_not_hang_the_check(world, monkeypatch):
+    """Its command line is read from its memory, whose lock it may hold indefinitely."""
     monkeypatch.setattr(look.processes, 'running_guests', lambda *_: time.sleep(60))
     world.host._guest_probe = Probe(seconds=0.2)
-    view = world.look()
+    view = world.view()
     assert 'reading their command lines gave no answer' in view.facts.unhealthy[0].text
     assert view.facts.draining
 
