@@ -9,7 +9,6 @@ from oslo_config import cfg
 
 import fbm_placement
 from fbm_placement import errors, http, names
-from fbm_placement.conf import nova
 from fbm_placement.placement import PlacementClient
 
 LONGEST_TIMEOUT_SECONDS = 60
@@ -34,7 +33,7 @@ def connect(
 
 def adapter(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
     """Return the keystoneauth adapter that the section describes; raises as ``connect``."""
-    group = nova.PLACEMENT_GROUP
+    group = names.PLACEMENT_GROUP
     try:
         auth = loading.load_auth_from_conf_options(conf, group)
         if auth is None:
@@ -60,12 +59,12 @@ def _limit_one_request(conf: cfg.ConfigOpts) -> None:
 
     The loop tries again by itself, and notifies systemd's watchdog between requests.
     """
-    section = conf[nova.PLACEMENT_GROUP]
+    section = conf[names.PLACEMENT_GROUP]
     if section.timeout is None or section.timeout > LONGEST_TIMEOUT_SECONDS:
-        conf.set_override('timeout', LONGEST_TIMEOUT_SECONDS, nova.PLACEMENT_GROUP)
+        conf.set_override('timeout', LONGEST_TIMEOUT_SECONDS, names.PLACEMENT_GROUP)
     elif section.timeout <= 0:
         raise errors.ConfigurationError(
             [f'[placement]timeout is {section.timeout}: expected seconds, more than 0']
         )
     for option in ('connect_retries', 'status_code_retries'):
-        conf.set_override(option, 0, nova.PLACEMENT_GROUP)
+        conf.set_override(option, 0, names.PLACEMENT_GROUP)

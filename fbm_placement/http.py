@@ -200,7 +200,7 @@ def unusable(exc: Exception) -> errors.ConfigurationError:
             'or write the value out'
         )
     else:
-        why = words.of_oslo_config(exc)
+        why = words.config_error_text(exc)
     return errors.ConfigurationError([f'[placement]: {why}'])
 
 

@@ -12,7 +12,7 @@ from fbm_placement.quarrel import Quarrel
 from fbm_placement.reconcile import TRIES, Outcome
 from fbm_placement.signals import Signals
 from fbm_placement.systemd import Notifier
-from fbm_placement.words import count, skeleton
+from fbm_placement.words import count, without_numbers
 
 LOG = log.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Loop:
             self._failures, self._agent.options.interval, getattr(exc, 'retry_after', None)
         )
         # A long outage is told when it begins, when it changes, and then ever more rarely.
-        trouble = skeleton(str(exc))
+        trouble = without_numbers(str(exc))
         if trouble != self._last_failure or self._failures.bit_count() == 1:
             LOG.error('%s (try %d; next in %.0f s)', exc, self._failures, wait)
         self._last_failure = trouble

@@ -15,7 +15,7 @@ from oslo_config import cfg
 
 from fbm_placement import errors, names
 from fbm_placement.conf import file_backed_memory
-from fbm_placement.words import of_oslo_config
+from fbm_placement.words import config_error_text
 
 VIRT_TYPES = ('kvm', 'qemu')
 
@@ -40,6 +40,10 @@ class Settings:
     def promised_mib(self) -> int:
         """What instances may be allocated, MiB: the store has to hold it."""
         return self.capacity_mib - self.reserved_mib
+
+    def __str__(self) -> str:
+        """Return the configured state, e.g. ``enabled, 4096 MiB``."""
+        return f'enabled, {self.capacity_mib} MiB' if self.enabled else 'disabled'
 
 
 DISABLED = Settings(capacity_mib=0, reserved_mib=0, virt_type='', ram_allocation_ratio=None)
@@ -223,7 +227,7 @@ class _Reader:
         except (cfg.NoSuchOptError, cfg.TemplateSubstitutionError):
             seen = 'a $ that names no option known here'
         except (cfg.Error, ValueError) as exc:
-            seen = of_oslo_config(exc, option_is_told=True)
+            seen = config_error_text(exc, with_option=False)
         else:
             if value is not None or optional:
                 return value

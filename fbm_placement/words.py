@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Others' words, made fit for one line of ours."""
+"""Text: what others wrote made fit for one line, and the wording that several modules share."""
 
 import re
 
@@ -15,7 +15,7 @@ _LOCATION = re.compile(
 def one_line(text: object) -> str:
     """Return one printable line: no control characters, no user names in URLs, no request ids.
 
-    A request id differs each time, so it would make the same trouble look like another one.
+    A request id differs each time, so the same error would not be recognized.
     """
     line = _CONTROL.sub(' ', str(text))
     line = without_userinfo(line)
@@ -27,17 +27,30 @@ def without_userinfo(text: str) -> str:
     return _USERINFO.sub('', text)
 
 
-def skeleton(text: str) -> str:
-    """Return what stays the same when the same trouble is told again: no numbers, no quotes."""
+def printable(text: str) -> str:
+    r"""Return the text with control characters escaped for a terminal, e.g. as \x1b."""
+    return ''.join(
+        letter if letter.isprintable() else letter.encode('unicode_escape').decode('ascii')
+        for letter in text
+    )
+
+
+def without_numbers(text: str) -> str:
+    """Return the part of a message that stays when it is repeated: no numbers, no quotes."""
     return _VARYING.sub('#', text)
 
 
-def of_oslo_config(exc: BaseException, *, option_is_told: bool = False) -> str:
-    """Return what oslo.config says of a wrong value, without the Python in it."""
-    told = r'\3 (in \2)' if option_is_told else r'\1: \3 (in \2)'
-    return _LOCATION.sub(told, one_line(exc))
+def config_error_text(exc: BaseException, *, with_option: bool = True) -> str:
+    """Return oslo.config's message about a wrong value, without the Python in it."""
+    message = r'\1: \3 (in \2)' if with_option else r'\3 (in \2)'
+    return _LOCATION.sub(message, one_line(exc))
 
 
 def count(number: int, one: str, more: str) -> str:
-    """Return the number with the word that goes with it."""
+    """Return the number and its noun."""
     return f'{number} {one if number == 1 else more}'
+
+
+def state_name(enabled: bool) -> str:
+    """Return the name of a host's state."""
+    return 'enabled' if enabled else 'disabled'

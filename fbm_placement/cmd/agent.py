@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fbm-agent``: the command line, and what its exit codes mean."""
 
-import contextlib
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TextIO
 
 from oslo_config import cfg
 from oslo_log import log
@@ -14,6 +12,7 @@ import fbm_placement
 from fbm_placement import conf as configuration
 from fbm_placement import errors, logs, report, settings
 from fbm_placement.agent import Agent
+from fbm_placement.cmd import exit_codes
 from fbm_placement.host.announce import running_agent
 from fbm_placement.loop import Loop
 from fbm_placement.signals import Signals
@@ -22,10 +21,6 @@ from fbm_placement.systemd import Notifier
 LOG = log.getLogger(__name__)
 
 PROG = 'fbm-agent'
-EXIT_GOOD = 0
-EXIT_NOT_THERE = 1
-EXIT_FORBIDDEN = 2
-EXIT_INTERRUPTED = 130
 
 DESCRIPTION = (
     "Keeps Placement true about this compute host's file-backed memory: the MEMORY_MB inventory "
@@ -62,19 +57,7 @@ def main(args: Sequence[str] | None = None) -> int:
     # A SIGHUP before the loop listens would end the service; it waits, as it does in the loop.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
-        return _run(sys.argv[1:] if args is None else args)
-    except errors.ConfigurationError as exc:
-        for reason in exc.reasons:
-            _say(f'{PROG}: {reason}', sys.stderr)
-        return EXIT_FORBIDDEN
-    except errors.FileBackedMemoryError as exc:
-        _say(f'{PROG}: {exc}', sys.stderr)
-        return EXIT_NOT_THERE
-    except SystemExit as exc:
-        # argparse: --help and --version are good, everything else is a wrong option.
-        return EXIT_FORBIDDEN if exc.code else EXIT_GOOD
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return exit_codes.run(PROG, lambda: _run(sys.argv[1:] if args is None else args))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -106,22 +89,22 @@ def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
             agent.look_at_host()
             if ill := report.host(agent.facts):
                 # Before Placement is asked, which may be away.
-                _say(ill, sys.stdout)
+                exit_codes.show(ill, sys.stdout)
         outcome = agent.look()
-        _say(report.dry_run(outcome, agent.provider, agent.facts), sys.stdout)
+        exit_codes.show(report.dry_run(outcome, agent.provider, agent.facts), sys.stdout)
         if outcome.plan.differences:
             would = '--withdraw' if conf.withdraw else '--once, or the service,'
-            _say(
+            exit_codes.show(
                 f'{PROG}: dry run, nothing was written; {PROG} {would} would set this', sys.stderr
             )
-            return EXIT_NOT_THERE
-        return EXIT_GOOD
+            return exit_codes.NOT_GOOD
+        return exit_codes.GOOD
     if conf.withdraw:
-        _say(report.withdrawn(agent.withdraw(), agent.provider), sys.stdout)
-        return EXIT_GOOD
+        exit_codes.show(report.withdrawn(agent.withdraw(), agent.provider), sys.stdout)
+        return exit_codes.GOOD
     outcome = agent.run_pass()
-    _say(report.once(outcome, agent.provider, agent.facts), sys.stdout)
-    return EXIT_GOOD
+    exit_codes.show(report.once(outcome, agent.provider, agent.facts), sys.stdout)
+    return exit_codes.GOOD
 
 
 def _serve(
@@ -152,19 +135,12 @@ def _serve(
             '%s %s: file-backed memory %s; looking every %d s; configured by %s',
             PROG,
             fbm_placement.version(),
-            f'enabled, {host_settings.capacity_mib} MiB' if host_settings.enabled else 'disabled',
+            host_settings,
             options.interval,
             ', '.join([*conf.config_file, *conf.config_dir]),
         )
         Loop(agent, signals, notifier).run()
-    return EXIT_GOOD
-
-
-def _say(text: str, stream: TextIO) -> None:
-    """Print; what has been done stays done where nobody can read of it."""
-    encoding = stream.encoding or 'ascii'
-    with contextlib.suppress(OSError):
-        print(text.encode(encoding, 'backslashreplace').decode(encoding), file=stream, flush=True)
+    return exit_codes.GOOD
 
 
 if __name__ == '__main__':

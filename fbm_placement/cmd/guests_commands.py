@@ -2,7 +2,6 @@
 """``fbm-status guests``."""
 
 import argparse
-import contextlib
 import os
 import sys
 import time
@@ -11,14 +10,12 @@ from dataclasses import replace
 from oslo_config import cfg
 
 from fbm_placement import errors
+from fbm_placement.cmd import exit_codes
 from fbm_placement.host.probe import Probe
 from fbm_placement.inspection import files_in_use, removal, rendering, report
 from fbm_placement.inspection.orphans import YOUNG_SECONDS
 from fbm_placement.inspection.report import Orphan, Places, Report
-from fbm_placement.words import count
-
-EXIT_GOOD = 0
-EXIT_NOT = 1
+from fbm_placement.words import count, printable
 
 _DESCRIPTION = (
     'Lists the guests of libvirt that run on this host: how much memory they have, what it really '
@@ -72,7 +69,7 @@ def run(conf: cfg.ConfigOpts) -> int:
     _print(seen, conf.command.format)
     if refused is not None:
         raise removal.RefusedError(refused)
-    return EXIT_GOOD if seen.good else EXIT_NOT
+    return exit_codes.GOOD if seen.good else exit_codes.NOT_GOOD
 
 
 def _refused(seen: Report, *, asks: bool) -> str | None:
@@ -118,13 +115,9 @@ def _agrees(orphans: list[Orphan]) -> bool:
 
 
 def _print(seen: Report, output_format: str) -> None:
-    # What was removed stays removed where nobody can read of it.
-    with contextlib.suppress(BrokenPipeError):
-        if output_format == 'json':
-            print(rendering.as_json(seen), flush=True)
-            return
-        encoding = sys.stdout.encoding or 'ascii'
-        text = rendering.as_text(seen).encode(encoding, 'backslashreplace')
-        print(text.decode(encoding), flush=True)
-    for trouble in seen.troubles:
-        print(rendering.printable(trouble), file=sys.stderr)
+    if output_format == 'json':
+        exit_codes.show(rendering.as_json(seen), sys.stdout)
+        return
+    exit_codes.show(rendering.as_text(seen), sys.stdout)
+    for error in seen.troubles:
+        exit_codes.show(printable(error), sys.stderr)

@@ -7,11 +7,9 @@ import sys
 
 from oslo_config import cfg
 
+from fbm_placement.cmd import exit_codes
 from fbm_placement.hook import inspection, installation
 from fbm_placement.host import hook_status
-
-EXIT_GOOD = 0
-EXIT_NOT = 1
 
 RELOAD = 'systemctl reload libvirtd (or virtqemud)'
 
@@ -71,7 +69,7 @@ def install(conf: cfg.ConfigOpts) -> int:
     _tell(result)
     if result.reload_libvirtd:
         print(f'libvirt had no hook for QEMU before; tell it once: {RELOAD}')
-    return EXIT_GOOD
+    return exit_codes.GOOD
 
 
 def check(conf: cfg.ConfigOpts) -> int:
@@ -80,17 +78,17 @@ def check(conf: cfg.ConfigOpts) -> int:
     for finding in findings:
         print(finding, file=sys.stderr)
     if findings:
-        return EXIT_NOT
+        return exit_codes.NOT_GOOD
     silent = hook_status.not_enforcing_reason()
     but = '' if silent is None else f', but it refuses nothing now: {silent}'
     print(f'the hook is installed, and it answers{but}')
-    return EXIT_GOOD
+    return exit_codes.GOOD
 
 
 def remove(conf: cfg.ConfigOpts) -> int:
     """Remove the hook and say what changed; HookError where that is not possible."""
     _tell(installation.remove(conf.command.hooks_dir))
-    return EXIT_GOOD
+    return exit_codes.GOOD
 
 
 def _tell(result: installation.Result) -> None:

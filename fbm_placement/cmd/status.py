@@ -10,13 +10,10 @@ from oslo_upgradecheck import upgradecheck
 
 from fbm_placement import conf as configuration
 from fbm_placement import errors, logs, settings
-from fbm_placement.cmd import guests_commands, hook_commands
+from fbm_placement.cmd import exit_codes, guests_commands, hook_commands
 from fbm_placement.doctor.checks import Doctor
 
 PROG = 'fbm-status'
-EXIT_GOOD = 0
-EXIT_NOT = 1
-EXIT_FORBIDDEN = 2
 
 DESCRIPTION = (
     "Tells whether this compute host keeps file-backed memory's promise, and what to do where it "
@@ -31,20 +28,7 @@ EPILOG = (
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run ``fbm-status`` and return its exit code."""
-    try:
-        return _run(sys.argv[1:] if args is None else args)
-    except errors.ConfigurationError as exc:
-        for reason in exc.reasons:
-            print(f'{PROG}: {reason}', file=sys.stderr)
-        return EXIT_FORBIDDEN
-    except errors.FileBackedMemoryError as exc:
-        print(f'{PROG}: {exc}', file=sys.stderr)
-        return EXIT_NOT
-    except SystemExit as exc:
-        # argparse: --help and --version are good, everything else is a wrong option.
-        return EXIT_FORBIDDEN if exc.code else EXIT_GOOD
-    except KeyboardInterrupt:
-        return 130
+    return exit_codes.run(PROG, lambda: _run(sys.argv[1:] if args is None else args))
 
 
 def _run(args: Sequence[str]) -> int:
@@ -99,9 +83,8 @@ def _config_check(conf: cfg.ConfigOpts) -> int:
     found = settings.read_settings(conf)
     for doubt in settings.doubtful(found):
         print(f'{PROG}: warning: {doubt}', file=sys.stderr)
-    state = f'enabled, {found.capacity_mib} MiB' if found.enabled else 'disabled'
-    print(f'file-backed memory is {state}; nova-compute may start')
-    return EXIT_GOOD
+    print(f'file-backed memory is {found}; nova-compute may start')
+    return exit_codes.GOOD
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
 from fbm_placement.placement import PlacementClient, Provider
 from fbm_placement.reconcile import Reconciler
-from fbm_placement.words import of_oslo_config
+from fbm_placement.words import config_error_text
 
 HOOK = installation.paths(installation.HOOKS_DIR)[installation.HOOK]
 NOVA_COMPUTE = ('nova-compute',)
@@ -54,7 +54,7 @@ def _told(check: Callable[['Doctor'], Result]) -> Callable[['Doctor'], Result]:
         except errors.FileBackedMemoryError as exc:
             return rules.failure(str(exc))
         except (cfg.Error, ValueError, OSError) as exc:
-            return rules.failure(of_oslo_config(exc))
+            return rules.failure(config_error_text(exc))
 
     return told
 
@@ -155,7 +155,7 @@ class Doctor(UpgradeCommands):
             self._settings,
             state.unhealthy,
             runs=runs,
-            configured=state.configured == 'enabled',
+            configured=state.enabled,
         )
 
     def hook(self) -> Result:

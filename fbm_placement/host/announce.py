@@ -17,7 +17,7 @@ from fbm_placement.host.state_file import HostState, StoreState
 from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
 from fbm_placement.settings import AgentOptions, Settings
-from fbm_placement.words import skeleton
+from fbm_placement.words import state_name, without_numbers
 
 LOG = log.getLogger(__name__)
 
@@ -68,9 +68,9 @@ class StatePublisher:
 
     def _log(self, problems: tuple[Problem, ...]) -> None:
         # Their numbers change at each check.
-        logged = {skeleton(problem.text) for problem in self._problems}
+        logged = {without_numbers(problem.text) for problem in self._problems}
         for problem in problems:
-            if skeleton(problem.text) not in logged:
+            if without_numbers(problem.text) not in logged:
                 level = logging.INFO if problem.recovering else logging.ERROR
                 LOG.log(level, 'This host takes no new instance: %s', problem)
         if self._problems and not problems:
@@ -99,7 +99,7 @@ def state_of(view: HostView, settings: Settings, options: AgentOptions, pid: int
         looked_at=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
         valid_until_uptime=int(state_file.uptime()) + valid,
         hook_mode=options.hook_mode,
-        configured='enabled' if settings.enabled else 'disabled',
+        configured=state_name(settings.enabled),
         may_restart=view.draining_uuids,
         unhealthy=tuple(problem.text for problem in view.facts.unhealthy),
         store=None if view.store is None else _store_state(view.store),

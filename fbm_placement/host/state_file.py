@@ -61,6 +61,11 @@ class HostState:
     store_recovery: Recovery | None = None
     drain_recovery: Recovery | None = None
 
+    @property
+    def enabled(self) -> bool:
+        """Whether file-backed memory is configured on the host."""
+        return self.configured == 'enabled'
+
 
 def path() -> str:
     """Return the file's path, in the unit's RuntimeDirectory where systemd names one."""

@@ -9,7 +9,7 @@ import prettytable  # type: ignore[import-untyped,unused-ignore]
 
 from fbm_placement.host import draining
 from fbm_placement.inspection.report import File, GuestMemory, Orphan, Report, State
-from fbm_placement.words import count
+from fbm_placement.words import count, printable, state_name
 
 MIB = 2**20
 
@@ -78,18 +78,10 @@ def age(seconds: int) -> str:
     return f'{seconds} s'
 
 
-def printable(text: str) -> str:
-    r"""Return it with what a terminal would obey written as \x1b is."""
-    return ''.join(
-        letter if letter.isprintable() else letter.encode('unicode_escape').decode('ascii')
-        for letter in text
-    )
-
-
 def _configured(state: State) -> str | None:
     if state.enabled is None:
         return None
-    return 'enabled' if state.enabled else 'disabled'
+    return state_name(state.enabled)
 
 
 def _guest(one: GuestMemory, state: State) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def host_state(conf: cfg.ConfigOpts) -> State:
     except errors.HostError as exc:
         unseen = str(exc)
     else:
-        return State(seen.configured == 'enabled', f'{seen.written_by}, {seen.looked_at}')
+        return State(seen.enabled, f'{seen.written_by}, {seen.looked_at}')
     try:
         enabled = settings.read_settings(conf).enabled
     except errors.ConfigurationError as exc:

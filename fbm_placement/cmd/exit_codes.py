@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exit codes of all commands, and how an error becomes a line on stderr and one of them."""
+
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+from fbm_placement import errors
+
+GOOD = 0
+NOT_GOOD = 1
+"""What was asked for could not be reached, or something is not as it should be."""
+FORBIDDEN = 2
+"""The configuration forbids to run, or the command line is wrong."""
+INTERRUPTED = 130
+
+
+def run(prog: str, function: Callable[[], int]) -> int:
+    """Return the exit code of ``function``; its errors are printed, each reason on a line."""
+    try:
+        return function()
+    except errors.ConfigurationError as exc:
+        for reason in exc.reasons:
+            show(f'{prog}: {reason}', sys.stderr)
+        return FORBIDDEN
+    except errors.FileBackedMemoryError as exc:
+        show(f'{prog}: {exc}', sys.stderr)
+        return NOT_GOOD
+    except SystemExit as exc:
+        # argparse: --help and --version are good, everything else is a wrong option.
+        return FORBIDDEN if exc.code else GOOD
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def show(text: str, stream: TextIO) -> None:
+    """Print in the encoding of ``stream``; a stream that is closed or full is no error."""
+    encoding = stream.encoding or 'ascii'
+    with contextlib.suppress(OSError):
+        print(text.encode(encoding, 'backslashreplace').decode(encoding), file=stream, flush=True)
