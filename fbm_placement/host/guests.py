@@ -9,9 +9,8 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 _QEMU = re.compile(r'^(qemu-system-|qemu-kvm$|kvm$)')
 _DEFAULT_NAME = re.compile(r'^instance-[0-9a-f]{8}$')
@@ -22,22 +21,35 @@ Properties = dict[str, str]
 
 
 class Backing(enum.Enum):
-    """What a guest's memory is backed by; the value is the word for people."""
+    """What a guest's memory, or a part of it, is backed by; the value is for people and JSON."""
 
     FILE = 'file, shared'
     """What every guest of an enabled host has."""
     PRIVATE_FILE = 'file, private'
-    """Writes land in DRAM: such a guest was not promised that."""
+    """Writes land in DRAM, which no capacity covers."""
     HUGE_PAGES = 'huge pages'
+    MEMFD = 'memfd'
+    """Of a part; the whole is DRAM."""
+    ANONYMOUS = 'anonymous'
+    """Of a part; the whole is DRAM."""
     DRAM = 'DRAM'
-    """Anonymous memory, or a memfd."""
+    """Of a whole."""
     MIXED = 'file and other'
-    """Its NUMA cells differ."""
+    """Of a whole: its NUMA cells differ."""
 
     @property
     def in_files(self) -> bool:
         """Whether libvirt calls its memory source ``file``, at least in part."""
         return self in (Backing.FILE, Backing.PRIVATE_FILE, Backing.MIXED)
+
+    @classmethod
+    def of_whole(cls, parts: Iterable['Backing']) -> 'Backing':
+        """Return the backing of a guest that has these parts; none: all is anonymous."""
+        in_dram = (cls.MEMFD, cls.ANONYMOUS)
+        found = {cls.DRAM if part in in_dram else part for part in parts} or {cls.DRAM}
+        if len(found) == 1:
+            return found.pop()
+        return cls.MIXED if any(part.in_files for part in found) else cls.HUGE_PAGES
 
 
 @dataclass(frozen=True)
@@ -59,16 +71,6 @@ class Guest:
         """Tell it as messages do."""
         return f'{self.name} ({self.uuid})'
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON can carry it."""
-        return asdict(self) | {'backing': self.backing.name}
-
-    @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Self:
-        """Return what ``as_json`` was called on."""
-        backing, files = Backing[told['backing']], tuple(told['ram_files'])
-        return cls(**told | {'backing': backing, 'ram_files': files})
-
 
 def guest_of(pid: int, argv: Sequence[str]) -> Guest | None:
     """Return the guest that this command line runs; None if it is no QEMU of libvirt's.
@@ -89,7 +91,7 @@ def guest_of(pid: int, argv: Sequence[str]) -> Guest | None:
         uuid=domain_uuid.lower(),
         is_nova=_is_nova(name, options),
         memory_mib=next((_memory_mib(value) for option, value in options if option == 'm'), 0),
-        backing=_backing(backends),
+        backing=Backing.of_whole(_backing_of_one(backend) for backend in backends),
         ram_files=tuple(b['mem-path'] for b in backends if _is_in_file(b)),
     )
 
@@ -182,13 +184,6 @@ def _backing_of_one(backend: Properties) -> Backing:
     if backend['qom-type'] == 'memory-backend-file':
         return Backing.HUGE_PAGES
     return Backing.DRAM
-
-
-def _backing(backends: Sequence[Properties]) -> Backing:
-    found = {_backing_of_one(backend) for backend in backends} or {Backing.DRAM}
-    if len(found) == 1:
-        return found.pop()
-    return Backing.MIXED if any(one.in_files for one in found) else Backing.HUGE_PAGES
 
 
 def _is_uuid(text: str) -> bool:

@@ -4,7 +4,6 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from fbm_placement.host import libvirt
 from fbm_placement.host.probe import Probe
@@ -57,14 +56,7 @@ def ask_files_in_use(probe: Probe, proc: str, *, but_of: int) -> FilesInUse:
     :raises NoAnswerError: one does
     :raises OSError: one may not be looked at
     """
-
-    def look() -> dict[str, list[Any]]:
-        seen = files_in_use(proc, but_of=but_of)
-        return {'opened': list(seen.opened), 'numbers': list(seen.numbers)}
-
-    told = probe.ask(look)
-    opened = frozenset((device, inode) for device, inode in told['opened'])
-    return FilesInUse(opened, frozenset(told['numbers']))
+    return probe.ask(lambda: files_in_use(proc, but_of=but_of))
 
 
 def _add_opened(directory: str, opened: set[tuple[int, int]], numbers: set[int]) -> None:

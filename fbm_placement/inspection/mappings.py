@@ -6,10 +6,9 @@ guest memory and its own heap alike, so the DRAM of a guest is what the named on
 size.
 """
 
-import enum
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fbm_placement.host import libvirt, mounts
@@ -29,20 +28,6 @@ _MEMFD = '/memfd:'
 _NO_FILES = (_MEMFD, '/dev/zero', '/SYSV', '/anon_hugepage')
 """Names that the kernel gives to memory of no filesystem that anybody has mounted."""
 _OF_LIBVIRT = re.compile(rf'/{re.escape(libvirt.RAM_DIRECTORY)}/[0-9]+-[^/]+/[^/]+$')
-
-
-class Kind(enum.Enum):
-    """What a part of a guest's memory is; the value is the word for people and programs."""
-
-    FILE_SHARED = 'file, shared'
-    FILE_PRIVATE = 'file, private'
-    """Its writes land in DRAM."""
-    HUGE_PAGES = 'huge pages'
-    MEMFD = 'memfd'
-    ANONYMOUS = 'anonymous'
-
-
-IN_DRAM = frozenset({Kind.MEMFD, Kind.ANONYMOUS})
 
 
 @dataclass(frozen=True)
@@ -69,7 +54,7 @@ class Region:
 class Ram:
     """A part of a guest's memory that has a name."""
 
-    kind: Kind
+    kind: Backing
     path: str
     deleted: bool
     size_bytes: int
@@ -138,49 +123,36 @@ def _ram(
         return None
     entry = f'{first.start:x}-{first.end:x}'
     # A memfd never has a name in a directory.
-    deleted = first.deleted and kind is not Kind.MEMFD
+    deleted = first.deleted and kind is not Backing.MEMFD
     return Ram(kind, first.path, deleted, size, entry)
 
 
-def _kind(region: Region, ram_files: Sequence[str], huge_mounts: Sequence[str]) -> Kind | None:
+def _kind(region: Region, ram_files: Sequence[str], huge_mounts: Sequence[str]) -> Backing | None:
     if region.path.startswith(_MEMFD):
         # vhost's log of a migration, and its requests in flight.
         of_vhost = region.path.startswith(f'{_MEMFD}vhost')
-        return None if of_vhost else Kind.MEMFD
+        return None if of_vhost else Backing.MEMFD
     if not _is_file(region.path):
         return None
     if any(mounts.is_under(region.path, mount) for mount in huge_mounts):
-        return Kind.HUGE_PAGES
+        return Backing.HUGE_PAGES
     # Devices have memory in files as well (ivshmem, NVDIMM). The command line shows links in a
     # path, maps what they lead to; so libvirt's own directories tell, too.
     if region.path in ram_files or _OF_LIBVIRT.search(region.path):
-        return Kind.FILE_SHARED if region.permissions.endswith('s') else Kind.FILE_PRIVATE
+        return Backing.FILE if region.permissions.endswith('s') else Backing.PRIVATE_FILE
     return None
 
 
-def composition(named: Iterable[Ram], memory_mib: int) -> dict[Kind, int]:
+def composition(named: Iterable[Ram], memory_mib: int) -> dict[Backing, int]:
     """Return what a guest's memory is made of, MiB of each kind."""
-    bytes_of: dict[Kind, int] = {}
+    bytes_of: dict[Backing, int] = {}
     for ram in named:
         bytes_of[ram.kind] = bytes_of.get(ram.kind, 0) + ram.size_bytes
     found = {kind: round(size / MIB) for kind, size in bytes_of.items()}
     rest = memory_mib - sum(found.values())
     if rest > 0:
-        found[Kind.ANONYMOUS] = rest
+        found[Backing.ANONYMOUS] = rest
     return found
-
-
-def backing_of(parts: Mapping[Kind, int]) -> Backing:
-    """Return the one word for it that the rules of draining take."""
-    kinds = {Kind.ANONYMOUS if kind in IN_DRAM else kind for kind in parts}
-    if len(kinds) > 1:
-        in_files = kinds & {Kind.FILE_SHARED, Kind.FILE_PRIVATE}
-        return Backing.MIXED if in_files else Backing.HUGE_PAGES
-    return {
-        Kind.FILE_SHARED: Backing.FILE,
-        Kind.FILE_PRIVATE: Backing.PRIVATE_FILE,
-        Kind.HUGE_PAGES: Backing.HUGE_PAGES,
-    }.get(next(iter(kinds), Kind.ANONYMOUS), Backing.DRAM)
 
 
 def read_named_ram(pid: int, ram_files: Sequence[str], proc: str) -> tuple[Ram, ...] | None:

@@ -4,8 +4,7 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from oslo_config import cfg
 
@@ -14,7 +13,7 @@ from fbm_placement.host import draining, libvirt, processes, state_file
 from fbm_placement.host.guests import Backing, Guest, guest_of
 from fbm_placement.host.probe import Probe
 from fbm_placement.inspection import domains, files_in_use, mappings, orphans
-from fbm_placement.inspection.mappings import Kind, Ram
+from fbm_placement.inspection.mappings import Ram
 from fbm_placement.inspection.orphans import RamFile
 
 PROBE_SECONDS = 15.0
@@ -59,7 +58,7 @@ class GuestMemory:
     """Why its mappings could not be seen; its backing is then not known."""
 
     @property
-    def composition(self) -> dict[Kind, int]:
+    def composition(self) -> dict[Backing, int]:
         """MiB of each kind; empty if that is not known."""
         if self.trouble is not None:
             return {}
@@ -68,7 +67,7 @@ class GuestMemory:
     @property
     def backing(self) -> Backing:
         """One word for all of it."""
-        return mappings.backing_of(self.composition)
+        return Backing.of_whole(self.composition)
 
     def is_as(self, state: State) -> bool | None:
         """Whether it is what the host makes of a new guest; None: no opinion."""
@@ -172,37 +171,17 @@ def see_guests(guests: Sequence[Guest], proc: str) -> tuple[GuestMemory, ...]:
     except (errors.NoAnswerError, OSError) as exc:
         trouble = f'its mappings cannot be seen: {_words(exc)}'
         return tuple(GuestMemory(guest, trouble=trouble) for guest in guests)
-    return tuple(
-        _guest_memory(guest, told)
-        for guest, told in zip(guests, seen, strict=True)
-        if told is not None
-    )
+    return tuple(one for one in seen if one is not None)
 
 
-def _see(guest: Guest, proc: str) -> str | list[dict[str, Any]] | None:
+def _see(guest: Guest, proc: str) -> GuestMemory | None:
     try:
         named = mappings.read_named_ram(guest.pid, guest.ram_files, proc)
     except OSError as exc:
-        return f'its mappings cannot be seen: {_words(exc)}'
+        return GuestMemory(guest, trouble=f'its mappings cannot be seen: {_words(exc)}')
     if named is None:
         return None
-    return [
-        {
-            **asdict(ram),
-            'kind': ram.kind.value,
-            'allocated_bytes': mappings.allocated_bytes(guest.pid, ram, proc),
-        }
-        for ram in named
-    ]
-
-
-def _guest_memory(guest: Guest, told: str | list[dict[str, Any]]) -> GuestMemory:
-    if isinstance(told, str):
-        return GuestMemory(guest, trouble=told)
-    files = []
-    for fields in told:
-        allocated = fields.pop('allocated_bytes')
-        files.append(File(Ram(**fields | {'kind': Kind(fields['kind'])}), allocated))
+    files = (File(ram, mappings.allocated_bytes(guest.pid, ram, proc)) for ram in named)
     return GuestMemory(guest, tuple(files))
 
 
@@ -217,14 +196,14 @@ def _orphans(store: str, guests: Sequence[Guest], places: Places) -> tuple[Orpha
     :raises HostError: the store doesn't answer, or something can't be seen
     """
 
-    def look() -> list[dict[str, Any]]:
+    def look() -> tuple[RamFile, ...]:
         # The files first: what a guest opens later is then not taken for an orphan.
         files = orphans.ram_files(store)
         if not files:
-            return []
+            return ()
         in_use = files_in_use.files_in_use(places.proc)
         running = running_domains(guests, places)
-        return [asdict(file) for file in orphans.orphans(files, in_use, running)]
+        return orphans.orphans(files, in_use, running)
 
     try:
         seen = Probe(PROBE_SECONDS).ask(look)
@@ -239,8 +218,7 @@ def _orphans(store: str, guests: Sequence[Guest], places: Places) -> tuple[Orpha
             'fbm-status on the host itself, not in a container'
         ) from exc
     now = time.time()
-    files = (RamFile(**fields) for fields in seen)
-    return tuple(Orphan(file, file.age_seconds(now)) for file in files)
+    return tuple(Orphan(file, file.age_seconds(now)) for file in seen)
 
 
 def running_domains(guests: Sequence[Guest], places: Places) -> domains.Domains:

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """QEMU's command lines, as libvirt 9.0 made them (in command_lines), and as others did."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from fbm_placement.host.guests import Backing, Guest, guest_of
+from fbm_placement.host.guests import Backing, guest_of
 
 UUID = '6e1b6ba0-7f1c-4a0e-9d5f-3b8f0d7e7a11'
 NOVA = 'type=1,manufacturer=RDO,product=OpenStack Compute,family=Virtual Machine'
@@ -148,11 +147,6 @@ def test_what_is_no_guest_of_libvirts(argv):
 def test_whatever_a_command_line_is_it_harms_nobody(hostile):
     """Anybody can run a program under QEMU's name, an escaped QEMU too."""
     guest_of(7, line(*hostile))
-
-
-def test_a_guest_can_be_told_by_another_process():
-    guest = guest_of(7, recorded('file-backed-shared-2-numa-cells'))
-    assert Guest.from_json(json.loads(json.dumps(guest.as_json()))) == guest
 
 
 def test_an_object_that_is_not_json_is_no_memory():

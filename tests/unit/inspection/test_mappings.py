@@ -7,7 +7,7 @@ import pytest
 
 from fbm_placement.host.guests import Backing
 from fbm_placement.inspection import mappings
-from fbm_placement.inspection.mappings import Kind, Ram, backing_of, composition, named_ram, parse
+from fbm_placement.inspection.mappings import Ram, composition, named_ram, parse
 
 MAPS = Path(__file__).with_name('maps')
 RAM = '/var/lib/nova/ram/libvirt/qemu'
@@ -28,12 +28,12 @@ def named(text, ram_files=(), huge_mounts=()):
 @pytest.mark.parametrize(
     ('recorded', 'memory', 'expected', 'backing'),
     [
-        ('file-shared', 64, {Kind.FILE_SHARED: 64}, Backing.FILE),
-        ('file-private', 64, {Kind.FILE_PRIVATE: 64}, Backing.PRIVATE_FILE),
-        ('dram', 64, {Kind.ANONYMOUS: 64}, Backing.DRAM),
-        ('memfd-shared', 64, {Kind.MEMFD: 64}, Backing.DRAM),
-        ('memfd-private', 64, {Kind.MEMFD: 64}, Backing.DRAM),
-        ('file-shared-and-dram', 128, {Kind.FILE_SHARED: 64, Kind.ANONYMOUS: 64}, Backing.MIXED),
+        ('file-shared', 64, {Backing.FILE: 64}, Backing.FILE),
+        ('file-private', 64, {Backing.PRIVATE_FILE: 64}, Backing.PRIVATE_FILE),
+        ('dram', 64, {Backing.ANONYMOUS: 64}, Backing.DRAM),
+        ('memfd-shared', 64, {Backing.MEMFD: 64}, Backing.DRAM),
+        ('memfd-private', 64, {Backing.MEMFD: 64}, Backing.DRAM),
+        ('file-shared-and-dram', 128, {Backing.FILE: 64, Backing.ANONYMOUS: 64}, Backing.MIXED),
     ],
 )
 def test_recorded_guests(recorded, memory, expected, backing):
@@ -42,7 +42,7 @@ def test_recorded_guests(recorded, memory, expected, backing):
     found = composition(parts, memory)
     assert found == expected
     assert not any(ram.deleted for ram in parts)
-    assert backing_of(found) is backing
+    assert Backing.of_whole(found) is backing
 
 
 def test_the_file_and_its_entry_in_map_files():
@@ -58,10 +58,10 @@ def test_huge_pages_are_known_by_their_mount():
     """Written by hand in libvirt's way: the machine that recorded the others had none."""
     path = '/dev/hugepages/libvirt/qemu/1-instance-00000001/qemu_back_mem.pc.ram.x1y2z3 (deleted)'
     (ram,) = named(region(path), huge_mounts=['/dev/hugepages'])
-    assert (ram.kind, ram.deleted) == (Kind.HUGE_PAGES, True)
-    assert backing_of({Kind.HUGE_PAGES: 64}) is Backing.HUGE_PAGES
-    assert backing_of({Kind.HUGE_PAGES: 64, Kind.ANONYMOUS: 64}) is Backing.HUGE_PAGES
-    assert backing_of({Kind.HUGE_PAGES: 64, Kind.FILE_SHARED: 64}) is Backing.MIXED
+    assert (ram.kind, ram.deleted) == (Backing.HUGE_PAGES, True)
+    assert Backing.of_whole({Backing.HUGE_PAGES: 64}) is Backing.HUGE_PAGES
+    assert Backing.of_whole({Backing.HUGE_PAGES: 64, Backing.ANONYMOUS: 64}) is Backing.HUGE_PAGES
+    assert Backing.of_whole({Backing.HUGE_PAGES: 64, Backing.FILE: 64}) is Backing.MIXED
 
 
 def test_a_deleted_file_is_told():
@@ -89,7 +89,7 @@ def test_what_is_no_memory_of_the_guest(what, text):
 
 def test_a_file_elsewhere_counts_if_the_command_line_names_it():
     text = region('/srv/pc.ram', 'rw-p')
-    assert [ram.kind for ram in named(text, ram_files=['/srv/pc.ram'])] == [Kind.FILE_PRIVATE]
+    assert [ram.kind for ram in named(text, ram_files=['/srv/pc.ram'])] == [Backing.PRIVATE_FILE]
 
 
 def test_a_mapping_that_was_split_is_one():
@@ -101,8 +101,8 @@ def test_a_mapping_that_was_split_is_one():
 
 
 def test_hot_plugged_memory_is_more_than_the_command_line_says():
-    ram = Ram(Kind.FILE_SHARED, '/a', deleted=False, size_bytes=2**30, entry='1-2')
-    assert composition([ram], 512) == {Kind.FILE_SHARED: 1024}
+    ram = Ram(Backing.FILE, '/a', deleted=False, size_bytes=2**30, entry='1-2')
+    assert composition([ram], 512) == {Backing.FILE: 1024}
 
 
 def test_a_path_with_spaces_and_line_ends():
