@@ -24,11 +24,10 @@ import time
 STATE = '/run/fbm-agent/host.json'
 STATE_VERSION = 1
 STATE_MAX_BYTES = 4 << 20
+NOT_OURS = ' is not what fbm-agent writes; restart fbm-agent'
 
 NOVA = 'http://openstack.org/xmlns/libvirt/nova/'
 XML_MAX_BYTES = 8 << 20
-XML_MAX_DEPTH = 4096
-"""A disk's backing chain alone nests up to 200 deep."""
 
 WHOLE_SECONDS = 8
 STORE_SECONDS = 3
@@ -52,7 +51,10 @@ class UnreadableXMLError(Exception):
 
 
 class XmlGuest:
-    """What a domain's XML says of the guest, as far as it counts here."""
+    """What a domain's XML says of the guest, as far as it counts here.
+
+    The methods are expat's handlers. As in libvirt, the first of several elements counts.
+    """
 
     def __init__(self):
         self.nova = False
@@ -62,9 +64,57 @@ class XmlGuest:
         self.hugepages = False
         self.cells = []  # (id, memAccess) of each NUMA cell
         self.memory = None  # in bytes; None: not readable
+        self.sizes = []  # (number, unit) of each NUMA cell's memory
+        self.unit = None  # of <memory>
+        self.texts = {}
+        self.reading = None  # the element whose text comes
+        self.stack = []
 
+    def start(self, name, attributes):
+        stack = self.stack
+        if not stack and name != 'domain':
+            raise UnreadableXMLError('its root is not <domain>')
+        stack.append(name)
+        if len(stack) > 2 and stack[1] == 'metadata':
+            self.nova = self.nova or name.startswith(NOVA)
+        elif len(stack) < 5:
+            # A name with a namespace has a space in it, so it makes none of these paths.
+            self.take('/'.join(stack), attributes)
 
-# The rules
+    def take(self, path, attributes):
+        if path in ('domain/uuid', 'domain/memory') and path not in self.texts:
+            self.texts[path] = ''
+            self.reading = path
+            self.unit = attributes.get('unit', self.unit)
+        elif path == 'domain/memoryBacking/source':
+            self.source = self.source or attributes.get('type')
+        elif path == 'domain/memoryBacking/access':
+            self.access = self.access or attributes.get('mode')
+        elif path == 'domain/memoryBacking/hugepages':
+            self.hugepages = True
+        elif path == 'domain/cpu/numa/cell':
+            number = attributes.get('id', str(len(self.cells)))
+            self.cells.append((number, attributes.get('memAccess')))
+            self.sizes.append((attributes.get('memory'), attributes.get('unit')))
+
+    def end(self, _):
+        self.stack.pop()
+        self.reading = None
+
+    def text(self, data):
+        if self.reading and len(self.texts[self.reading]) < 256:
+            self.texts[self.reading] += data[:256]
+
+    def doctype(self, *_):
+        # Without a DOCTYPE there are no entities, and so no bombs.
+        raise UnreadableXMLError('it has a DOCTYPE, which libvirt never writes')
+
+    def finish(self):
+        # <memory> has the memory of devices (NVDIMM) in it; that of the cells has not.
+        sizes = self.sizes or [(self.texts.get('domain/memory'), self.unit)]
+        parts = [to_bytes(number, unit) for number, unit in sizes]
+        self.memory = None if None in parts else sum(parts)
+        self.uuid = self.texts.get('domain/uuid', '').strip().lower()
 
 
 def decide(operation, guest, state, store=None, restoring=False):
@@ -183,9 +233,6 @@ def is_foreign(xml):
     return text.rstrip().endswith(b'</domain>') and NOVA.encode('ascii') not in text
 
 
-# The agent's state file
-
-
 def read_state(path: str) -> dict:
     """Return the object in the state file, checked as far as the hook needs it; it may be stale.
 
@@ -200,14 +247,14 @@ def read_state(path: str) -> dict:
     except OSError as exc:
         raise StateError(f'{path} is not readable: {exc.strerror}') from None
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise not_ours(path) from None
+        raise StateError(path + NOT_OURS) from None
     if type(version) is not int or version != STATE_VERSION:
         raise StateError(
             f'{path} has version {clean(str(version), 20)}, expected {STATE_VERSION}; restart '
             'fbm-agent, then run "fbm-status hook install"'
         )
     if not _is_complete(state):
-        raise not_ours(path)
+        raise StateError(path + NOT_OURS)
     return state
 
 
@@ -227,11 +274,6 @@ def _is_complete(state):
         return False
 
 
-def not_ours(path: str) -> StateError:
-    """Return the error of a state file with another content than the agent's."""
-    return StateError(f'{path} is not what fbm-agent writes; restart fbm-agent')
-
-
 def check_age(state: dict, path: str, now: float) -> None:
     """Raise StateError if the state is stale at the uptime ``now``."""
     if now > state['valid_until_uptime']:
@@ -243,87 +285,24 @@ def uptime() -> float:
     return time.clock_gettime(7)  # CLOCK_BOOTTIME, for which Python 3.6 has no name
 
 
-# The domain's XML
-
-
 def parse_guest(xml):
     """Return the XmlGuest that the bytes ``xml`` describe, or raise UnreadableXMLError."""
     if len(xml) > XML_MAX_BYTES:
         raise UnreadableXMLError(f'it is longer than {XML_MAX_BYTES >> 20} MiB')
-    reader = _Reader()
+    guest = XmlGuest()
     parser = pyexpat.ParserCreate(namespace_separator=' ')
     parser.buffer_text = True
-    parser.StartElementHandler = reader.start
-    parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.text
-    # Without a DOCTYPE there are no entities, and so no bombs.
-    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.StartElementHandler = guest.start
+    parser.EndElementHandler = guest.end
+    parser.CharacterDataHandler = guest.text
+    parser.StartDoctypeDeclHandler = guest.doctype
     try:
         parser.Parse(xml, True)
     except (pyexpat.ExpatError, LookupError, ValueError) as exc:
         # LookupError, ValueError: an encoding that Python doesn't know or that isn't one.
         raise UnreadableXMLError(str(exc)) from None
-    # <memory> has the memory of devices (NVDIMM) in it; that of the cells has not.
-    sizes = reader.cells_memory or [(reader.texts.get('domain/memory'), reader.memory_unit)]
-    parts = [to_bytes(number, unit) for number, unit in sizes]
-    reader.guest.memory = None if None in parts else sum(parts)
-    reader.guest.uuid = reader.texts.get('domain/uuid', '').strip().lower()
-    return reader.guest
-
-
-def _refuse_doctype(*_):
-    raise UnreadableXMLError('it has a DOCTYPE, which libvirt never writes')
-
-
-class _Reader:
-    """Collects what counts. As in libvirt, the first of several counts."""
-
-    def __init__(self):
-        self.guest = XmlGuest()
-        self.texts = {}
-        self.memory_unit = None
-        self.cells_memory = []
-        self.stack = []
-        self.reading = None
-
-    def start(self, name, attributes):
-        stack = self.stack
-        if not stack and name != 'domain':
-            raise UnreadableXMLError('its root is not <domain>')
-        stack.append(name)
-        depth = len(stack)
-        if depth > XML_MAX_DEPTH:
-            raise UnreadableXMLError(f'it is nested deeper than {XML_MAX_DEPTH}')
-        if depth > 2 and stack[1] == 'metadata':
-            self.guest.nova = self.guest.nova or name.startswith(NOVA)
-        elif depth < 5:
-            # A name with a namespace has a space in it, so it makes none of these paths.
-            self.take('/'.join(stack), attributes)
-
-    def take(self, path, attributes):
-        guest = self.guest
-        if path in ('domain/uuid', 'domain/memory') and path not in self.texts:
-            self.texts[path] = ''
-            self.reading = path
-            self.memory_unit = attributes.get('unit', self.memory_unit)
-        elif path == 'domain/memoryBacking/source':
-            guest.source = guest.source or attributes.get('type')
-        elif path == 'domain/memoryBacking/access':
-            guest.access = guest.access or attributes.get('mode')
-        elif path == 'domain/memoryBacking/hugepages':
-            guest.hugepages = True
-        elif path == 'domain/cpu/numa/cell':
-            number = attributes.get('id', str(len(guest.cells)))
-            guest.cells.append((number, attributes.get('memAccess')))
-            self.cells_memory.append((attributes.get('memory'), attributes.get('unit')))
-
-    def end(self, _):
-        self.stack.pop()
-        self.reading = None
-
-    def text(self, data):
-        if self.reading and len(self.texts[self.reading]) < 256:
-            self.texts[self.reading] += data[:256]
+    guest.finish()
+    return guest
 
 
 def to_bytes(number, unit):
@@ -338,9 +317,6 @@ def to_bytes(number, unit):
     if not unit or not power or unit[1:] not in ('', 'b', 'ib'):
         return None
     return int(number) * (1000 if unit[1:] == 'b' else 1024) ** power
-
-
-# The store
 
 
 def observe_store(path, expected):
@@ -441,14 +417,18 @@ def unescaped(field: str) -> str:
     return field
 
 
-# A restored guest: libvirt calls "restore" first, then "prepare", as for every guest
+def restore_note(guest, state_path):
+    """Return the path of the note that ``restore`` leaves for ``prepare``, or ''.
+
+    libvirt calls both for a guest that it restores; without a note, ``prepare`` would refuse.
+    """
+    if len(guest.uuid) != 36 or guest.uuid.strip('0123456789abcdef-'):
+        return ''
+    return os.path.join(os.path.dirname(state_path), 'restoring-' + guest.uuid)
 
 
-def note_restore(guest, state_path):
-    """Leave a note for the ``prepare`` that follows; without one, it would refuse."""
-    path = _restore_note(guest, state_path)
-    if not path:
-        return
+def leave_note(path):
+    """Write the note, with the time."""
     if os.path.lexists(path):
         os.unlink(path)
     # The directory is the agent's, which need not be root: no link of its may lead elsewhere.
@@ -457,25 +437,16 @@ def note_restore(guest, state_path):
     os.close(note)
 
 
-def take_restore_note(guest, state_path):
-    """Return whether ``restore`` has just been called for the guest; the note serves once."""
+def take_note(path):
+    """Remove the note; return whether there was one, not too old."""
     try:
-        path = _restore_note(guest, state_path)
         with open(path) as stream:
             noted = int(stream.read(32))
         os.unlink(path)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError):
         return False
     return 0 <= uptime() - noted <= RESTORE_SECONDS
 
-
-def _restore_note(guest, state_path):
-    if len(guest.uuid) != 36 or guest.uuid.strip('0123456789abcdef-'):
-        return None
-    return os.path.join(os.path.dirname(state_path), 'restoring-' + guest.uuid)
-
-
-# The hook
 
 ARRIVALS = {
     'prepare': ('start', 'starts'),
@@ -528,12 +499,13 @@ def check(operation, guest, state, state_path):
                 break
             time.sleep(ROOM_SECONDS)
             store = observe_store(*place)
+    note = restore_note(guest, state_path)
     if guest.nova and operation == 'prepare':
-        restoring = take_restore_note(guest, state_path)
+        restoring = take_note(note)
     decision, reason = decide(operation, guest, state, store, restoring)
-    if operation == 'restore' and reason:
+    if operation == 'restore' and reason and note:
         try:
-            note_restore(guest, state_path)
+            leave_note(note)
         except OSError as exc:
             reason += f' (libvirt prepares it next, and that will be refused: {exc.strerror})'
     return decision, reason

@@ -118,7 +118,7 @@ def read(where: str, now_uptime: float | None) -> HostState:
     except program.StateError as exc:
         raise errors.HostError(str(exc)) from exc
     except (LookupError, TypeError) as exc:
-        raise errors.HostError(str(program.not_ours(where))) from exc
+        raise errors.HostError(where + program.NOT_OURS) from exc
 
 
 def _parse(state: dict[str, Any]) -> HostState:

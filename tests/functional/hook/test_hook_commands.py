@@ -28,7 +28,7 @@ def test_install_check_and_remove(run, monkeypatch):
     where = f'--hooks-dir={run.hooks_dir}'
     program, hook = installation.paths(run.hooks_dir).values()
     reload_it = (
-        'libvirt had no hook for QEMU before; tell it once: systemctl reload libvirtd (or '
+        'libvirt had no hook for QEMU before; reload it once: systemctl reload libvirtd (or '
         'virtqemud)\n'
     )
     both = f'{program}: installed\n{hook}: installed\n{reload_it}'
@@ -36,13 +36,13 @@ def test_install_check_and_remove(run, monkeypatch):
     both = f'{program}: unchanged\n{hook}: unchanged\n'
     assert run('install', where) == (0, both, '')
     monkeypatch.setattr('fbm_placement.host.hook_status.not_enforcing_reason', lambda: None)
-    assert run('check', where) == (0, 'the hook is installed, and it answers\n', '')
+    assert run('check', where) == (0, 'the hook is installed, and it works\n', '')
     assert run('remove', where) == (0, f'{hook}: removed\n{program}: removed\n', '')
     assert run('remove', where) == (0, f'{hook}: not there\n{program}: not there\n', '')
 
 
-def test_check_says_that_nothing_is_refused(run, monkeypatch, tmp_path):
-    """A hook that has no opinion is well, and no gate."""
+def test_check_reports_that_nothing_is_refused(run, monkeypatch, tmp_path):
+    """A hook that does not enforce is as it should be."""
     where = f'--hooks-dir={run.hooks_dir}'
     run('install', where)
     monkeypatch.setenv('RUNTIME_DIRECTORY', str(tmp_path))
@@ -51,12 +51,10 @@ def test_check_says_that_nothing_is_refused(run, monkeypatch, tmp_path):
     assert 'but it refuses nothing now: it has no opinion without a fresh state file: no ' in out
 
 
-def test_check_says_what_is_wrong(run):
+def test_check_reports_what_is_wrong(run):
     code, out, err = run('check', '--hooks-dir', run.hooks_dir)
     assert (code, out) == (1, '')
-    assert (
-        err.count('is missing; expected: the installed hook; run "fbm-status hook install"') == 2
-    )
+    assert err.count('is missing; run "fbm-status hook install" as root\n') == 2
 
 
 def test_where_libvirt_is_not_the_error_is_for_main(run):

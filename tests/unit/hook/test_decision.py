@@ -270,7 +270,8 @@ def test_an_old_note_does_not_count(tmp_path):
 @pytest.mark.parametrize('uuid', ['../../escape', '', 'x' * 36, '-' * 35])
 def test_a_restore_leaves_its_note_nowhere_else(tmp_path, uuid):
     (tmp_path / 'run').mkdir()
-    program.note_restore(guest(uuid=uuid), str(tmp_path / 'run/host.json'))
+    one = guest(uuid=uuid, source=None)
+    assert program.check('restore', one, host(), str(tmp_path / 'run/host.json'))[0] == 'warn'
     assert list(tmp_path.rglob('*')) == [tmp_path / 'run']
 
 
