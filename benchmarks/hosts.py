@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fbm_placement import conf as configuration
-from fbm_placement import settings
 from fbm_placement.agent import Agent
+from fbm_placement.conf import reader
 from tests.fitting_host import FittingHost
 from tests.services.nova_compute import NovaCompute
 from tests.services.placement import PlacementServer
@@ -57,7 +57,7 @@ def settled_host(server: PlacementServer) -> tuple[NovaCompute, Agent]:
     conf = configuration.load(['--config-file', str(path)], prog='fbm-agent', description='')
     # What the look at the host costs is a benchmark of its own.
     host = FittingHost()
-    agent = Agent(conf, settings.read_settings(conf), settings.read_agent_options(conf), host=host)
+    agent = Agent(conf, reader.read_settings(conf), reader.read_agent_options(conf), host=host)
     agent.run_pass()
     return compute, agent
 

@@ -9,6 +9,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from fbm_placement import connection, errors, names, provider, report, settings
+from fbm_placement.conf import reader
 from fbm_placement.host import draining
 from fbm_placement.host.announce import StatePublisher, running_agent
 from fbm_placement.host.look import HostObserver, HostView
@@ -135,7 +136,7 @@ class Agent:
     def _state_on_disk(self) -> bool | None:
         try:
             self._conf.reload_config_files()
-            return settings.read_settings(self._conf).enabled
+            return reader.read_settings(self._conf).enabled
         except (cfg.Error, errors.ConfigurationError, OSError, ValueError, SystemExit):
             return None
 
@@ -176,7 +177,7 @@ class Agent:
     def _read_again(self) -> tuple[settings.AgentOptions | None, str]:
         try:
             self._conf.mutate_config_files()
-            return settings.read_agent_options(self._conf), ''
+            return reader.read_agent_options(self._conf), ''
         except (cfg.Error, errors.ConfigurationError, OSError, ValueError) as exc:
             return None, str(exc)
         except SystemExit:

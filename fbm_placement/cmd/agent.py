@@ -13,8 +13,10 @@ from fbm_placement import conf as configuration
 from fbm_placement import errors, logs, report, settings
 from fbm_placement.agent import Agent
 from fbm_placement.cmd import exit_codes
+from fbm_placement.conf import reader
 from fbm_placement.host.announce import running_agent
 from fbm_placement.loop import Loop
+from fbm_placement.rules import config
 from fbm_placement.signals import Signals
 from fbm_placement.systemd import Notifier
 
@@ -73,11 +75,11 @@ def _run(args: Sequence[str]) -> int:
         logs.as_a_service(conf, PROG, args)
     if conf.withdraw:
         # A configuration that forbids to run must not forbid to uninstall.
-        only_the_provider = settings.AgentOptions(settings.read_resource_provider(conf), 0)
+        only_the_provider = reader.read_agent_options(conf, needed=('resource_provider',))
         return _once(Agent(conf, settings.DISABLED, only_the_provider), conf)
-    host_settings, options = settings.read_all(conf)
-    for doubt in settings.doubtful(host_settings):
-        LOG.warning('%s', doubt)
+    host_settings, options = reader.read_all(conf)
+    for warning in config.warnings(host_settings):
+        LOG.warning('%s', warning)
     if one_shot:
         return _once(Agent(conf, host_settings, options), conf)
     return _serve(conf, host_settings, options)

@@ -9,9 +9,11 @@ from oslo_config import cfg
 from oslo_upgradecheck import upgradecheck
 
 from fbm_placement import conf as configuration
-from fbm_placement import errors, logs, settings
+from fbm_placement import errors, logs
 from fbm_placement.cmd import exit_codes, guests_commands, hook_commands
+from fbm_placement.conf import reader
 from fbm_placement.doctor.checks import Doctor
+from fbm_placement.rules import config
 
 PROG = 'fbm-status'
 
@@ -60,15 +62,15 @@ def _add_parsers(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser
     upgrade.add_argument('check', choices=('check',), help='the only thing to do')
     upgrade.add_argument('--json', action='store_true', help='print JSON instead of a table')
     upgrade.set_defaults(func=_upgrade_check)
-    config = subparsers.add_parser(
+    config_parser = subparsers.add_parser(
         'config',
         help='check nova.conf alone, before nova-compute starts',
         description='Says whether nova.conf lets this host run with what it says about '
         'file-backed memory. Asks nobody. Exit codes: 0 it does; 2 it does not, every reason is '
         'on stderr.',
     )
-    config.add_argument('check', choices=('check',), help='the only thing to do')
-    config.set_defaults(func=_config_check)
+    config_parser.add_argument('check', choices=('check',), help='the only thing to do')
+    config_parser.set_defaults(func=_config_check)
     guests_commands.add_parser(subparsers)
     hook_commands.add_parser(subparsers)
 
@@ -80,9 +82,9 @@ def _upgrade_check(conf: cfg.ConfigOpts) -> int:
 
 
 def _config_check(conf: cfg.ConfigOpts) -> int:
-    found = settings.read_settings(conf)
-    for doubt in settings.doubtful(found):
-        print(f'{PROG}: warning: {doubt}', file=sys.stderr)
+    found = reader.read_settings(conf)
+    for warning in config.warnings(found):
+        print(f'{PROG}: warning: {warning}', file=sys.stderr)
     print(f'file-backed memory is {found}; nova-compute may start')
     return exit_codes.GOOD
 

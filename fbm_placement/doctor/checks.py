@@ -14,6 +14,7 @@ from oslo_config import cfg
 from oslo_upgradecheck.upgradecheck import Result, UpgradeCommands
 
 from fbm_placement import connection, errors, plan, provider, report, settings
+from fbm_placement.conf import reader
 from fbm_placement.doctor import rights, rules, versions
 from fbm_placement.hook import inspection, installation
 from fbm_placement.host import hook_status, libvirt, processes, state_file
@@ -24,6 +25,7 @@ from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
 from fbm_placement.placement import PlacementClient, Provider
 from fbm_placement.reconcile import Reconciler
+from fbm_placement.rules import config
 from fbm_placement.words import config_error_text
 
 HOOK = installation.paths(installation.HOOKS_DIR)[installation.HOOK]
@@ -73,7 +75,7 @@ class Doctor(UpgradeCommands):
         self._reasons: tuple[str, ...] = ()
         self._settings, self._options = settings.DISABLED, settings.AgentOptions(None, 60)
         try:
-            self._settings, self._options = settings.read_all(conf)
+            self._settings, self._options = reader.read_all(conf)
         except errors.ConfigurationError as exc:
             self._reasons = exc.reasons
 
@@ -81,8 +83,8 @@ class Doctor(UpgradeCommands):
 
     def configuration(self) -> Result:
         """Check the options by which nova-compute refuses to start."""
-        doubts = settings.doubtful(self._settings)
-        return rules.configuration(self._settings, self._reasons, doubts)
+        warnings = config.warnings(self._settings)
+        return rules.configuration(self._settings, self._reasons, warnings)
 
     def qemu(self) -> Result:
         """Check QEMU's version."""

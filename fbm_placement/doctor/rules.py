@@ -50,7 +50,7 @@ def configuration(settings: Settings, reasons: Sequence[str], doubts: Sequence[s
             'disabled ([libvirt]file_backed_memory = 0); to turn it on, set it to what the store '
             'holds, MiB, with [DEFAULT]ram_allocation_ratio = 1.0 and reserved_host_memory_mb = 0'
         )
-    return success(f'enabled: {settings.promised_mib} MiB are promised to instances')
+    return success(f'enabled: {settings.allocatable_mib} MiB are promised to instances')
 
 
 def version(name: str, seen: Version | None, needed: Version, discards: Version) -> Result:

@@ -128,12 +128,12 @@ class HostObserver:
             if path is None:
                 return None, (Problem('qemu.conf', str(exc)),)
         store = self._observe_store(path, guests)
-        lacking_mib = health.lacking_mib(store, settings.promised_mib)
+        lacking_mib = health.lacking_mib(store, settings.allocatable_mib)
         if lacking_mib > 0 and self._history.store.last_was_good:
             self._wait(RELEASE_SECONDS)
             store = self._observe_store(path, guests)
         trusted = frozenset({0, os.geteuid()})
-        return store, health.problems(store, settings.promised_mib, qemu_uids, trusted)
+        return store, health.problems(store, settings.allocatable_mib, qemu_uids, trusted)
 
     def _observe_store(self, path: str, guests: tuple[Guest, ...]) -> Store:
         nova = [file for guest in guests if guest.is_nova for file in guest.ram_files]

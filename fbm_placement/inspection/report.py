@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from oslo_config import cfg
 
-from fbm_placement import errors, settings
+from fbm_placement import errors
+from fbm_placement.conf import reader
 from fbm_placement.host import draining, libvirt, processes, state_file
 from fbm_placement.host.guests import Backing, Guest, guest_of
 from fbm_placement.host.probe import Probe
@@ -157,7 +158,7 @@ def host_state(conf: cfg.ConfigOpts) -> State:
     else:
         return State(seen.enabled, f'{seen.written_by}, {seen.looked_at}')
     try:
-        enabled = settings.read_settings(conf).enabled
+        enabled = reader.read_settings(conf).enabled
     except errors.ConfigurationError as exc:
         return State(None, f'the state of this host is not known: {unseen}; and {exc}')
     return State(enabled, f'nova.conf, because {unseen}')
@@ -186,7 +187,7 @@ def _see(guest: Guest, proc: str) -> GuestMemory | None:
 
 
 def _store(conf: cfg.ConfigOpts, places: Places) -> str:
-    configured = settings.read_agent_options(conf).memory_backing_dir
+    configured = reader.read_agent_options(conf).memory_backing_dir
     return configured or libvirt.read_qemu_conf(places.qemu_conf).memory_backing_dir
 
 

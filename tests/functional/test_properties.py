@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 from fbm_placement import conf as configuration
 from fbm_placement import errors, reconcile, settings
 from fbm_placement.agent import Agent
+from fbm_placement.conf import reader
 from tests.fitting_host import FittingHost
 from tests.services.nova_compute import ComputeError, NovaCompute
 from tests.services.placement import PlacementServer
@@ -297,7 +298,7 @@ class AgentAndOthers(RuleBasedStateMachine):
         self.conf = configuration.load(
             ['--config-file', str(path)], prog='fbm-agent', description=''
         )
-        self.configured = settings.read_settings(self.conf)
+        self.configured = reader.read_settings(self.conf)
         self.target = self.promised = target(size, reserved)
         self._agent_comes_back()
 
@@ -400,7 +401,7 @@ class AgentAndOthers(RuleBasedStateMachine):
         return Agent(
             self.conf,
             host_settings,
-            settings.read_agent_options(self.conf),
+            reader.read_agent_options(self.conf),
             host=FittingHost(),
             wait=lambda _seconds: None,
             before_request=self._before_request,

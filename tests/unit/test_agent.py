@@ -9,8 +9,9 @@ import pytest
 import requests
 
 from fbm_placement import agent as agent_module
-from fbm_placement import errors, names, settings
+from fbm_placement import errors, names
 from fbm_placement.agent import Agent
+from fbm_placement.conf import reader
 from tests.unit import fake_placement
 from tests.unit.fake_placement import NAME, TRAITS, UUID
 from tests.unit.nova_conf_text import ENABLED
@@ -58,8 +59,8 @@ def make(nova_conf, compute_id, placement, clock, monkeypatch):
         kwargs.setdefault('wait', lambda seconds: None)
         made = Agent(
             conf,
-            settings.read_settings(conf),
-            settings.read_agent_options(conf),
+            reader.read_settings(conf),
+            reader.read_agent_options(conf),
             clock=clock,
             **kwargs,
         )
@@ -591,7 +592,7 @@ def test_a_placement_section_that_is_wrong(home, log):
     home.write('[placement]\nauth_type = nonsense\n')
     conf = home.load()
     with pytest.raises(errors.ConfigurationError, match='nonsense'):
-        Agent(conf, settings.read_settings(conf), settings.read_agent_options(conf)).run_pass()
+        Agent(conf, reader.read_settings(conf), reader.read_agent_options(conf)).run_pass()
 
 
 def test_the_outcome_of_a_quiet_pass_still_has_the_numbers(agent, placement):

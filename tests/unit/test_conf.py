@@ -12,8 +12,8 @@ from oslo_config import cfg
 
 import fbm_placement
 from fbm_placement import conf as configuration
-from fbm_placement import connection, errors, provider, settings
-from fbm_placement.conf import nova
+from fbm_placement import connection, errors, provider
+from fbm_placement.conf import nova, reader
 
 
 def refusal(home, *args):
@@ -258,7 +258,7 @@ def test_nova_is_found_but_not_imported(home, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / 'lib'))
     home.write('[DEFAULT]\nstate_path = $pybasedir/state\n')
     conf = home.load()
-    settings.read_settings(conf)
+    reader.read_settings(conf)
     assert conf.state_path == str(tmp_path / 'lib' / 'state')
     assert 'nova' not in sys.modules
 

@@ -6,8 +6,9 @@ import socket
 import pytest
 import requests_mock as requests_mock_module
 
-from fbm_placement import connection, errors, http, provider, settings, words
+from fbm_placement import connection, errors, http, provider, words
 from fbm_placement.cmd import agent as command
+from fbm_placement.conf import reader
 from fbm_placement.placement import PlacementClient
 from fbm_placement.systemd import Notifier
 from tests.unit.nova_conf_text import ENABLED
@@ -35,14 +36,14 @@ endpoint_override = http://placement.test
 def test_nothing_after_the_equals_sign(nova_conf, text, option):
     """oslo.config reads that as None."""
     with pytest.raises(errors.ConfigurationError) as caught:
-        settings.read_settings(nova_conf(text))
+        reader.read_settings(nova_conf(text))
     assert f'{option}: nothing after the =' in str(caught.value)
 
 
 def test_an_empty_interval(nova_conf):
     """The agent's own options too."""
     with pytest.raises(errors.ConfigurationError) as caught:
-        settings.read_agent_options(nova_conf('[file_backed_memory]\ninterval =\n'))
+        reader.read_agent_options(nova_conf('[file_backed_memory]\ninterval =\n'))
     assert '[file_backed_memory]interval: nothing after the =' in str(caught.value)
 
 

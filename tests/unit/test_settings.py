@@ -6,6 +6,8 @@ import dataclasses
 import pytest
 
 from fbm_placement import errors, names, settings
+from fbm_placement.conf import reader
+from fbm_placement.rules import config
 
 GOOD = settings.Settings(
     capacity_mib=4096, reserved_mib=0, virt_type='kvm', ram_allocation_ratio=1.0
@@ -37,7 +39,7 @@ def reasons_for(home, **lines):
     """Return why nova.conf with these lines forbids to run; nothing where it doesn't."""
     home.write(conf_text(**lines))
     try:
-        settings.read_settings(home.load())
+        reader.read_settings(home.load())
     except errors.ConfigurationError as exc:
         return list(exc.reasons)
     return []
@@ -57,7 +59,7 @@ def reasons_for(home, **lines):
 )
 def test_allowed(changes):
     """A host within the spec may run."""
-    assert settings.forbidden(dataclasses.replace(GOOD, **changes)) == []
+    assert config.forbidden(dataclasses.replace(GOOD, **changes)) == []
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_allowed(changes):
 )
 def test_forbidden(changes, begins, says):
     """Each rule of the spec gives one reason: what was seen, and what to set."""
-    (reason,) = settings.forbidden(dataclasses.replace(GOOD, **changes))
+    (reason,) = config.forbidden(dataclasses.replace(GOOD, **changes))
     assert reason.startswith(begins)
     assert says in reason
 
@@ -95,22 +97,22 @@ def test_disabled_forbids_nothing():
         capacity_mib=0, reserved_mib=512, virt_type='lxc', ram_allocation_ratio=16.0
     )
     assert not host.enabled
-    assert settings.forbidden(host) == []
-    assert settings.doubtful(host) == []
+    assert config.forbidden(host) == []
+    assert config.warnings(host) == []
 
 
 def test_the_stand_in_for_withdrawing_is_disabled():
     """``settings.DISABLED`` offers nothing."""
     assert not settings.DISABLED.enabled
-    assert settings.forbidden(settings.DISABLED) == []
+    assert config.forbidden(settings.DISABLED) == []
 
 
 @pytest.mark.parametrize(
     ('reserved', 'doubts'), [(0, []), (1, ['is 1: nova-compute 34']), (512, ['is 512:'])]
 )
-def test_doubtful(reserved, doubts):
+def test_warnings(reserved, doubts):
     """A reserve runs here, but keeps nova-compute 34 from starting: worth a warning."""
-    found = settings.doubtful(dataclasses.replace(GOOD, reserved_mib=reserved))
+    found = config.warnings(dataclasses.replace(GOOD, reserved_mib=reserved))
     assert len(found) == len(doubts)
     for told, expected in zip(found, doubts, strict=True):
         assert expected in told
@@ -120,7 +122,7 @@ def test_doubtful(reserved, doubts):
 def test_good_configuration_is_read(home):
     """The four options come from where nova.conf has them."""
     home.write(conf_text(8192, 'qemu', '1.00', 16))
-    assert settings.read_settings(home.load()) == settings.Settings(
+    assert reader.read_settings(home.load()) == settings.Settings(
         capacity_mib=8192, reserved_mib=16, virt_type='qemu', ram_allocation_ratio=1.0
     )
 
@@ -128,7 +130,7 @@ def test_good_configuration_is_read(home):
 def test_defaults_are_those_of_nova(home):
     """Nothing set: disabled, kvm, 512 MiB in reserve, no ratio."""
     home.write('')
-    read = settings.read_settings(home.load())
+    read = reader.read_settings(home.load())
     assert read == settings.Settings(
         capacity_mib=0, reserved_mib=512, virt_type='kvm', ram_allocation_ratio=None
     )
@@ -214,7 +216,7 @@ def test_the_error_holds_each_reason(home):
     """The message has all of them, ``reasons`` each."""
     home.write(conf_text(virt_type='lxc', ram_allocation_ratio=2))
     with pytest.raises(errors.ConfigurationError) as caught:
-        settings.read_settings(home.load())
+        reader.read_settings(home.load())
     assert len(caught.value.reasons) == 2
     assert str(caught.value) == '; '.join(caught.value.reasons)
 
@@ -239,7 +241,7 @@ def test_unreadable_reserve_of_a_disabled_host(home):
 def test_agent_options(home, text, expected):
     """The agent's own options, with their defaults and limits."""
     home.write(f'[file_backed_memory]\n{text}\n')
-    assert settings.read_agent_options(home.load()) == expected
+    assert reader.read_agent_options(home.load()) == expected
 
 
 @pytest.mark.parametrize('interval', ['4', '3601', '-1', 'often', '7.5', '$nothing'])
@@ -247,7 +249,7 @@ def test_wrong_interval(home, interval):
     """An interval out of its limits is refused with the limits."""
     home.write(f'[file_backed_memory]\ninterval = {interval}\n')
     with pytest.raises(errors.ConfigurationError) as caught:
-        settings.read_agent_options(home.load())
+        reader.read_agent_options(home.load())
     (reason,) = caught.value.reasons
     assert reason.startswith('[file_backed_memory]interval: ')
     assert reason.endswith('expected a whole number of seconds, 5 to 3600')
@@ -257,5 +259,5 @@ def test_all_wrong_agent_options_at_once(home):
     """The agent's own options are told together too."""
     home.write('[file_backed_memory]\ninterval = 1\nresource_provider = $nothing\n')
     with pytest.raises(errors.ConfigurationError) as caught:
-        settings.read_agent_options(home.load())
+        reader.read_agent_options(home.load())
     assert len(caught.value.reasons) == 2
