@@ -19,14 +19,14 @@ _DESCRIPTION = (
     'writes; [file_backed_memory]hook_mode sets whether it refuses, warns or does nothing.'
 )
 _INSTALL = (
-    'Copies the hook, so that it keeps working without this package. Needs root. libvirt must '
-    f'reload once if it had no hook for QEMU before: {RELOAD}.'
+    'copy the hook to where libvirt runs it, or update it; needs root; libvirt must reload once '
+    f'if it had no hook for QEMU before: {RELOAD}'
 )
 _CHECK = (
-    'Compares the installed files with this package and runs them, with a guest that never '
-    'starts. Changes nothing. Exit code 1: something is wrong, and stderr has the reason.'
+    'compare the installed hook with this package, and run it with a guest that never starts; '
+    'exit code 1: something is wrong, and stderr has the reason'
 )
-_REMOVE = 'Removes the files that install wrote, and no other. Needs root.'
+_REMOVE = 'remove the files that install wrote, and no other; needs root'
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
@@ -35,12 +35,8 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
         'hook', help='install, check or remove the libvirt hook', description=_DESCRIPTION
     )
     commands = hook.add_subparsers(dest='hook_command', metavar='COMMAND', required=True)
-    for function, summary, description in (
-        (install, 'copy the hook to where libvirt runs it, or update it', _INSTALL),
-        (check, 'check whether the hook is installed and works', _CHECK),
-        (remove, 'remove the hook', _REMOVE),
-    ):
-        command = commands.add_parser(function.__name__, help=summary, description=description)
+    for function, text in ((install, _INSTALL), (check, _CHECK), (remove, _REMOVE)):
+        command = commands.add_parser(function.__name__, help=text, description=text)
         command.add_argument(
             '--hooks-dir',
             metavar='DIR',

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide whether a guest may run on this host: the program that libvirt's hook runs.
+"""Decide whether a guest may run on this host: the program of libvirt's hook.
 
-``fbm-status hook install`` copies it next to the shell file that runs it, with libvirt's arguments
-NAME OPERATION SUBOPERATION EXTRA and the domain's XML on stdin. Exit code 0: the guest may run;
-100: it may not; any other: this program is broken. One line on stderr has the reason; stdout
-stays empty.
+The shell file next to its installed copy runs it with libvirt's arguments, NAME OPERATION
+SUBOPERATION EXTRA, and the domain's XML on stdin. Exit code 0: the guest may run; 100: it may not;
+any other: this program is broken. stderr has one line with the reason; stdout stays empty.
 
-It runs as root in libvirtd's place, on the system's python3 (3.6 and later), while libvirt waits.
-So it is one file that imports only what is cheap in the standard library, it never calls libvirt,
-which would deadlock, and every wait ends. The package imports its reading of mounts and of the
-state file, so that the agent and the hook go by the same rules.
+It runs as root, on the system's python3 (3.6 and later), while libvirt waits. So it is one file,
+imports only what is cheap in the standard library, never calls libvirt, which would deadlock, and
+every wait ends. The agent imports how mounts and the state file are read.
 """
 
 import json
@@ -108,13 +106,6 @@ class XmlGuest:
     def doctype(self, *_):
         # Without a DOCTYPE there are no entities, and so no bombs.
         raise UnreadableXMLError('it has a DOCTYPE, which libvirt never writes')
-
-    def finish(self):
-        # <memory> has the memory of devices (NVDIMM) in it; that of the cells has not.
-        sizes = self.sizes or [(self.texts.get('domain/memory'), self.unit)]
-        parts = [to_bytes(number, unit) for number, unit in sizes]
-        self.memory = None if None in parts else sum(parts)
-        self.uuid = self.texts.get('domain/uuid', '').strip().lower()
 
 
 def decide(operation, guest, state, store=None, restoring=False):
@@ -301,7 +292,11 @@ def parse_guest(xml):
     except (pyexpat.ExpatError, LookupError, ValueError) as exc:
         # LookupError, ValueError: an encoding that Python doesn't know or that isn't one.
         raise UnreadableXMLError(str(exc)) from None
-    guest.finish()
+    # <memory> has the memory of devices (NVDIMM) in it; that of the cells has not.
+    sizes = guest.sizes or [(guest.texts.get('domain/memory'), guest.unit)]
+    parts = [to_bytes(number, unit) for number, unit in sizes]
+    guest.memory = None if None in parts else sum(parts)
+    guest.uuid = guest.texts.get('domain/uuid', '').strip().lower()
     return guest
 
 
@@ -362,8 +357,7 @@ def _observe(path, expected):
     same = expected and os.path.realpath(expected) == mount_point
     room = os.statvfs(path)
     return {
-        # The agent's name for it, where it is the same.
-        'mount_point': expected if same else mount_point,
+        'mount_point': expected if same else mount_point,  # the name that the agent uses
         'prepared': os.path.isdir(os.path.join(path, 'libvirt', 'qemu')),
         # A tmpfs without a limit has no blocks.
         'free': room.f_bavail * room.f_frsize if room.f_blocks else None,
@@ -495,10 +489,9 @@ def check(operation, guest, state, state_path):
         store = observe_store(*place)
         for _ in range(ROOM_TRIES):
             # A guest that restarts: XFS frees its old file a moment after that is gone.
-            if not lacks_room(guest, store):
-                break
-            time.sleep(ROOM_SECONDS)
-            store = observe_store(*place)
+            if lacks_room(guest, store):
+                time.sleep(ROOM_SECONDS)
+                store = observe_store(*place)
     note = restore_note(guest, state_path)
     if guest.nova and operation == 'prepare':
         restoring = take_note(note)
