@@ -9,7 +9,7 @@ from tests.e2e.lab.domain import FILE_BACKED, Domain
 from tests.e2e.lab.guest import Guest, create
 from tests.e2e.lab.store import Tmpfs
 
-# Tells its operations to a log, and refuses the one that a file names.
+# Logs its operations, and refuses the one that a file names.
 HOOK = """#!/bin/sh
 echo "$1 $2 $3 $4" >> /var/log/libvirt/hook.log
 cat > /dev/null
@@ -38,7 +38,7 @@ def make_hooked(make_host):
 
 
 def refuse(host, *operations):
-    """From now on the hook refuses these."""
+    """Let the hook refuse these from now on."""
     for operation in operations:
         host.path(f'/run/refuse-{operation}').touch()
 
@@ -53,7 +53,7 @@ def calls(host):
 
 @pytest.mark.parametrize('operation', ['prepare', 'start'])
 def test_refused_start(make_hooked, operation):
-    """A guest that is refused does not start, and virsh shows the hook's words."""
+    """A guest that is refused does not start, and virsh shows the hook's stderr."""
     host = make_hooked('refusing', operation)
     domain = Domain(backing=FILE_BACKED)
     done = create(host, domain)
@@ -67,7 +67,7 @@ def test_refused_start(make_hooked, operation):
 @both_ways
 @pytest.mark.parametrize('operation', ['migrate', 'prepare'])
 def test_refused_arrival(boot, make_hooked, operation, p2p):
-    """A guest that is refused by its destination runs on, and virsh shows the hook's words."""
+    """A guest that is refused by its destination keeps running, and virsh shows why."""
     source, target = make_hooked('source'), make_hooked('target', operation)
     guest = boot(source, Domain(backing=FILE_BACKED))
     counted = guest.counter()
@@ -80,8 +80,8 @@ def test_refused_arrival(boot, make_hooked, operation, p2p):
     assert not guest.on(target).ram_files()
 
 
-def test_the_source_is_not_asked(boot, make_hooked):
-    """Only the destination's hook hears of a migration before it happens."""
+def test_the_hook_of_the_source_is_not_called(boot, make_hooked):
+    """Only the destination's hook is called before a migration."""
     source, target = make_hooked('source', 'migrate'), make_hooked('target')
     guest = boot(source, Domain(backing=FILE_BACKED))
     assert calls(source) == ['prepare', 'start', 'started']
@@ -126,7 +126,7 @@ def _stderr(host, domain):
 
 
 def test_a_failing_reconnect_kills(boot, make_hooked):
-    """A hook that fails when libvirtd comes back costs the guest its life."""
+    """A hook that fails when libvirtd starts again kills the guest."""
     host = make_hooked('reconnecting')
     guest = boot(host, Domain(backing=FILE_BACKED))
     process = guest.process

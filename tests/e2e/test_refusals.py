@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the hook refuses, and in which words whoever started or moved the guest learns why."""
+"""What the hook refuses, and with which message the caller of libvirt sees it."""
 
 import json
 import re
@@ -33,14 +33,10 @@ HUGE_PAGES = (
     'memory is disabled'
 )
 
-# What doesn't fit an enabled host: the guest, a host where it can run, the hook's words.
+# What doesn't fit an enabled host: the guest, a host where it can run, the reason.
 MISFITS = {
     'dram': ({}, 'disabled', NOT_FILE_BACKED),
-    'memfd': (
-        {'backing': MemoryBacking(source='memfd', access='shared')},
-        'disabled',
-        NOT_FILE_BACKED,
-    ),
+    'memfd': ({'backing': MemoryBacking(source='memfd', access='shared')}, None, NOT_FILE_BACKED),
     'private': (
         {'backing': MemoryBacking(source='file', access='private')},
         'enabled',
@@ -48,7 +44,7 @@ MISFITS = {
     ),
     'private by default': (
         {'backing': MemoryBacking(source='file')},
-        'enabled',
+        None,
         f'its memory is {PRIVATE}',
     ),
     'private cell': (
@@ -56,16 +52,23 @@ MISFITS = {
         'enabled',
         f'its NUMA cell 0 is {PRIVATE}',
     ),
+    # Without the hook, libvirt would take both, and use the huge pages.
+    'huge pages': (
+        {'backing': MemoryBacking(source='file', access='shared', huge_pages=2048)},
+        None,
+        HUGE_PAGES,
+    ),
 }
+COMES_FROM = {name: source for name, (_, source, _) in MISFITS.items() if source}
 
 STORE = f'the store {MEMORY_BACKING_DIR}'
 
 
-def assert_refuses_to_start(attempt, compute, domain, words):
-    """The start fails with the hook's words, and leaves nothing behind."""
+def assert_refuses_to_start(attempt, compute, domain, reason):
+    """The start fails with the hook's line, and leaves nothing behind."""
     done = attempt(compute.host, domain)
     assert done.returncode
-    line = compute.refusal(domain.name, domain.uuid, words)
+    line = compute.refusal(domain.name, domain.uuid, reason)
     assert re.search(
         r'error: Hook script execution failed: internal error: Child process \(.*'
         rf'/etc/libvirt/hooks/qemu\.d/50-file-backed-memory {domain.name} prepare begin -\) '
@@ -75,14 +78,14 @@ def assert_refuses_to_start(attempt, compute, domain, words):
     assert domain.name not in compute.host.virsh('list', '--all', '--name').stdout.split()
 
 
-def assert_refuses_to_arrive(guest, compute, words):
-    """Each way of moving fails with the hook's words, and leaves the guest as it was."""
+def assert_refuses_to_arrive(guest, compute, reason):
+    """Each way of moving fails with the hook's line, and leaves the guest as it was."""
     mapped = [(mapping.permissions, mapping.size) for mapping in guest.mappings()]
     for p2p in (True, False):
         counted = guest.counter()
         done = guest.migrate(compute.host, p2p=p2p)
         assert done.returncode
-        line = compute.refusal(guest.name, guest.domain.uuid, words, 'migrate')
+        line = compute.refusal(guest.name, guest.domain.uuid, reason, 'migrate')
         assert 'error: Hook script execution failed: internal error: Child process' in done.stderr
         assert done.stderr.rstrip().endswith(f'unexpected exit status 1: {line}'), done.stderr
         assert guest.running
@@ -94,28 +97,19 @@ def assert_refuses_to_arrive(guest, compute, words):
         assert not guest.on(compute.host).ram_files()
 
 
-# -- what isn't as the host is ----------------------------------------------------------------
-
-
 @pytest.mark.parametrize('misfit', MISFITS)
 def test_enabled_refuses_a_start(attempt, fbm, misfit):
-    """A guest that would not be file-backed, or privately, does not start."""
-    options, _, words = MISFITS[misfit]
-    assert_refuses_to_start(attempt, fbm, Domain(**options), words)
+    """A guest that would not be file-backed, or only privately, does not start."""
+    options, _, reason = MISFITS[misfit]
+    assert_refuses_to_start(attempt, fbm, Domain(**options), reason)
 
 
-@pytest.mark.parametrize('misfit', ['dram', 'private', 'private cell'])
+@pytest.mark.parametrize('misfit', COMES_FROM)
 def test_enabled_refuses_an_arrival(boot, request, fbm, misfit):
-    """Nor does it come from elsewhere, and goes on there."""
-    options, source, words = MISFITS[misfit]
+    """Nor does it come from another host, where it keeps running."""
+    options, source, reason = MISFITS[misfit]
     guest = boot(request.getfixturevalue(source), Domain(**options))
-    assert_refuses_to_arrive(guest, fbm, words)
-
-
-def test_enabled_refuses_huge_pages(attempt, fbm):
-    """Left alone, libvirt would take both, and then take the huge pages."""
-    backing = MemoryBacking(source='file', access='shared', huge_pages=2048)
-    assert_refuses_to_start(attempt, fbm, Domain(backing=backing), HUGE_PAGES)
+    assert_refuses_to_arrive(guest, fbm, reason)
 
 
 def test_enabled_takes_what_fits(boot, fbm, enabled):
@@ -130,14 +124,14 @@ def test_enabled_takes_what_fits(boot, fbm, enabled):
 
 
 def test_disabled_refuses_what_is_file_backed(attempt, boot, dram, enabled):
-    """It would lie in the root disk."""
+    """Its RAM would be on the root disk."""
     assert_refuses_to_start(attempt, dram, Domain(backing=FILE_BACKED), FILE_BACKED_HERE)
     guest = boot(enabled, Domain(backing=FILE_BACKED))
     assert_refuses_to_arrive(guest, dram, FILE_BACKED_HERE)
 
 
-def test_others_guests_pass(boot, fbm, dram, disabled, enabled):
-    """What Nova has not made is nobody's concern, wherever it comes from."""
+def test_guests_that_nova_did_not_make_pass(boot, fbm, dram, disabled, enabled):
+    """Wherever they come from."""
     boot(fbm.host, Domain(nova=False))
     boot(dram.host, Domain(nova=False, backing=FILE_BACKED))
     for source, target, backing in (
@@ -150,9 +144,6 @@ def test_others_guests_pass(boot, fbm, dram, disabled, enabled):
         assert guest.on(target).has_pattern()
 
 
-# -- a store that can't take the guest --------------------------------------------------------
-
-
 def test_lost_and_mounted_late(attempt, boot, make_compute, enabled):
     """Without its store, and with one that libvirtd doesn't know, a host takes nothing."""
     own = make_compute('storeless', capacity=64, store=Tmpfs(96))
@@ -160,23 +151,23 @@ def test_lost_and_mounted_late(attempt, boot, make_compute, enabled):
     with own.agent():
         own.host.unmount()
         below = sorted(own.host.store_path.rglob('*'))
-        # The agent has not looked since: the hook sees it by itself.
-        words = (
+        # The agent has made no pass since: the hook sees it by itself.
+        reason = (
             f'{STORE} is not mounted: it is on /var/lib/nova, expected on '
             f'{MEMORY_BACKING_DIR}; mount it, then restart libvirtd'
         )
-        assert_refuses_to_start(attempt, own, Domain(backing=FILE_BACKED), words)
-        assert_refuses_to_arrive(guest, own, words)
+        assert_refuses_to_start(attempt, own, Domain(backing=FILE_BACKED), reason)
+        assert_refuses_to_arrive(guest, own, reason)
         assert sorted(own.host.store_path.rglob('*')) == below
 
         own.host.mount(Tmpfs(96))
-        words = (
+        reason = (
             f'{STORE} has no directory libvirt/qemu, so it was mounted after libvirtd had '
             'started; restart libvirtd'
         )
-        assert_refuses_to_start(attempt, own, Domain(backing=FILE_BACKED), words)
-        assert_refuses_to_arrive(guest, own, words)
-        # A try that libvirt itself refuses would leave a directory that no restart mends.
+        assert_refuses_to_start(attempt, own, Domain(backing=FILE_BACKED), reason)
+        assert_refuses_to_arrive(guest, own, reason)
+        # A try that libvirt itself refuses would leave a directory that no restart repairs.
         assert not list(own.host.store_path.iterdir())
 
         own.host.stop_libvirtd()
@@ -187,34 +178,34 @@ def test_lost_and_mounted_late(attempt, boot, make_compute, enabled):
 
 
 def test_full(attempt, boot, make_compute, enabled):
-    """A guest that finds no room is told how much there is."""
+    """The message has how much is free, and how much the guest needs."""
     own = make_compute('full', capacity=64, store=Tmpfs(64))
     boot(own.host, Domain(backing=FILE_BACKED))
     with own.agent():
         own.host.run('fallocate', '--length', '8MiB', f'{MEMORY_BACKING_DIR}/filler')
-        words = (
+        reason = (
             f'{STORE} has 24 MiB free, the guest needs 32 MiB; move guests away, or delete files '
             'there that belong to no running guest'
         )
-        assert_refuses_to_start(attempt, own, Domain(backing=FILE_BACKED), words)
+        assert_refuses_to_start(attempt, own, Domain(backing=FILE_BACKED), reason)
         guest = boot(enabled, Domain(backing=FILE_BACKED))
-        assert_refuses_to_arrive(guest, own, words)
+        assert_refuses_to_arrive(guest, own, reason)
         # What is just enough is enough.
         boot(own.host, Domain(memory=24, backing=FILE_BACKED))
 
 
 def test_hung(boot, make_compute):
-    """A store that doesn't answer is told in time, also while libvirt itself is caught in it."""
+    """A store that doesn't respond is reported in time, also while libvirt itself hangs in it."""
     own = make_compute('stuck', capacity=64, store=Tmpfs(96))
     neighbour = boot(own.host, Domain(backing=FILE_BACKED))
-    words = f'{STORE} does not respond (no answer in 3 s); check its device'
+    reason = f'{STORE} does not respond (no answer in 3 s); check its device'
     started = Domain(backing=FILE_BACKED)
     own.host.path('/run/started.xml').write_text(started.xml())
     starting = own.host.process(
         ['virsh', '-c', 'qemu:///system', 'create', '/run/started.xml'],
         own.host.directory / 'create.log',
     )
-    line = own.refusal(started.name, started.uuid, words)
+    line = own.refusal(started.name, started.uuid, reason)
     with own.agent():
         with hung(own.host.namespaces, MEMORY_BACKING_DIR, own.host.directory):
             starting.start()
@@ -224,9 +215,6 @@ def test_hung(boot, make_compute):
         assert starting.wait() == 1
         assert starting.output.rstrip().endswith(line)
     assert neighbour.counts()
-
-
-# -- who decides ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
@@ -245,9 +233,9 @@ def spare(shared_spare, _names):
     return shared_spare
 
 
-def test_warn(boot, spare, disabled):
-    """With hook_mode = warn all pass."""
-    spare.configure('file_backed_memory', hook_mode='warn')
+@pytest.mark.parametrize('mode', ['warn', 'off'])
+def test_without_enforcement_all_pass(boot, spare, disabled, mode):
+    spare.configure('file_backed_memory', hook_mode=mode)
     with spare.agent():
         boot(spare.host, Domain())
         moved = boot(disabled, Domain())
@@ -268,27 +256,19 @@ def system_log():
             Path('/dev/log').unlink()
 
 
-@pytest.mark.skipif(Path('/dev/log').exists(), reason='a system log runs here: it gets the words')
-def test_warnings_are_told(boot, spare, system_log):
-    """Libvirt drops the words of a hook that lets a guest through; the system's log has them."""
+@pytest.mark.skipif(Path('/dev/log').exists(), reason='a system log runs here')
+def test_warnings_are_logged(boot, spare, system_log):
+    """Libvirt drops the stderr of a hook that lets a guest pass; the system's log has it."""
     spare.configure('file_backed_memory', hook_mode='warn')
     with spare.agent():
         guest = boot(spare.host, Domain())
-    told = system_log.recv(4096).decode()
-    assert 'fbm-hook: warning: fbm hook on' in told
-    assert f'guest {guest.name} ({guest.domain.uuid}) starts here anyway' in told
-
-
-def test_off(attempt, spare):
-    """With hook_mode = off all pass."""
-    spare.configure('file_backed_memory', hook_mode='off')
-    with spare.agent():
-        done = attempt(spare.host, Domain())
-        assert not done.returncode, done.stderr
+    line = system_log.recv(4096).decode()
+    assert 'fbm-hook: warning: fbm hook on' in line
+    assert f'guest {guest.name} ({guest.domain.uuid}) starts here anyway' in line
 
 
 def test_the_mode_follows_the_file(boot, attempt, spare):
-    """A changed hook_mode holds from the agent's next look on, without a restart of anything."""
+    """A changed hook_mode holds from the agent's next pass on, without a restart."""
     with spare.agent() as agent:
         assert attempt(spare.host, Domain()).returncode
         spare.configure('file_backed_memory', hook_mode='warn')
@@ -310,7 +290,7 @@ def test_draining(boot, attempt, spare):
     with spare.agent() as agent:
         assert_refuses_to_start(attempt, spare, Domain(), NOT_FILE_BACKED)
         old.destroy()
-        # A look in between, at which it is not there.
+        # A pass in between, which does not see it.
         agent.pass_now()
         restarted = boot(spare.host, old.domain)
         agent.pass_now()
@@ -322,7 +302,7 @@ def test_draining(boot, attempt, spare):
 
 
 def test_rescue_while_draining(boot, attempt, spare):
-    """A rescue is made as the host is now; the instance's old XML may then come back."""
+    """A rescue is of the host's kind; the instance's old XML may then come back."""
     spare.configure('libvirt', file_backed_memory=0)
     with spare.agent():
         old = boot(spare.host, Domain())
@@ -338,7 +318,7 @@ def test_rescue_while_draining(boot, attempt, spare):
         boot(spare.host, rescue)
         passes_until(agent, well)
         rescued.destroy()
-        # By then the host has no guest of the old kind any more.
+        # Now the host has no guest of the old kind any more.
         assert_refuses_to_start(attempt, spare, old.domain, NOT_FILE_BACKED)
 
 
@@ -369,7 +349,7 @@ def test_restored(boot, spare):
         assert guest.counter() >= counted
         assert guest.counts()
         assert guest.has_pattern()
-        # One that the agent saw is one that drains.
+        # With one that the agent saw, the host drains.
         assert '1 running guest is not file-backed' in agent.pass_now()
     guest.destroy()
     spare.host.virsh('undefine', guest.name)
@@ -387,19 +367,16 @@ def test_a_restore_opens_no_door(boot, attempt, spare):
         assert_refuses_to_start(attempt, spare, guest.domain, NOT_FILE_BACKED)
 
 
-def test_no_opinion(attempt, spare, disabled, boot):
-    """Where the agent doesn't say what the host is, all pass."""
+def test_without_a_usable_state_all_pass(attempt, spare, disabled, boot):
+    """Where the hook does not know what the host is, it does not enforce."""
     with spare.agent():
         misfit = Domain(memory=16)
         assert_refuses_to_start(attempt, spare, misfit, NOT_FILE_BACKED)
     file = spare.host.path(STATE_FILE)
     text = file.read_text()
-    for useless in (
-        json.dumps(json.loads(text) | {'valid_until_uptime': 1}, indent=1) + '\n',
-        json.dumps(json.loads(text) | {'version': 2}, indent=1) + '\n',
-        text[:-20],
-        None,
-    ):
+    stale = json.dumps(json.loads(text) | {'valid_until_uptime': 1}, indent=1)
+    other = json.dumps(json.loads(text) | {'version': 2}, indent=1)
+    for useless in (stale, other, text[:-20], None):
         if useless is None:
             file.unlink()
         else:

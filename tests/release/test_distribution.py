@@ -62,8 +62,8 @@ def version(released):
 def test_the_programs_run_and_know_their_version(installed, released, tmp_path):
     """From anywhere: neither git nor the tree is needed."""
     for program in ('fbm-agent', 'fbm-status'):
-        told = run(str(installed / 'bin' / program), '--version', cwd=tmp_path)
-        assert told.strip() == version(released)
+        printed = run(str(installed / 'bin' / program), '--version', cwd=tmp_path)
+        assert printed.strip() == version(released)
 
 
 def test_data_files_are_where_systemd_looks(installed):
@@ -77,7 +77,7 @@ def test_data_files_are_where_systemd_looks(installed):
 
 
 def test_the_hook_can_be_installed_from_it(installed, tmp_path):
-    """Both of its files are in the wheel, and where libvirt looks afterwards."""
+    """Both of its files are in the wheel, and are put where libvirt runs them."""
     hooks = tmp_path / 'etc/libvirt/hooks'
     hooks.parent.mkdir(parents=True)
     conf = tmp_path / 'nova.conf'
@@ -87,7 +87,10 @@ def test_the_hook_can_be_installed_from_it(installed, tmp_path):
     shell = hooks / 'qemu.d/50-file-backed-memory'
     assert os.access(shell, os.X_OK)
     assert run(str(shell), 'guest', 'started', 'begin', '-', cwd=tmp_path) == ''
-    assert not os.access(f'{shell}.py', os.X_OK)
+    program = hooks / 'qemu.d/50-file-backed-memory.py'
+    assert not os.access(program, os.X_OK)
+    source = REPOSITORY / 'fbm_placement/hook/program.py'
+    assert program.read_bytes() == source.read_bytes()
 
 
 def test_the_options_can_be_listed_from_it(installed, tmp_path):
@@ -101,8 +104,8 @@ def test_the_options_can_be_listed_from_it(installed, tmp_path):
 
 def test_the_filter_is_in_it_under_its_name(installed, tmp_path):
     code = 'import importlib.util; print(importlib.util.find_spec("fbm_filters").origin)'
-    told = run(str(installed / 'bin/python'), '-I', '-c', code, cwd=tmp_path)
-    assert str(installed) in told
+    printed = run(str(installed / 'bin/python'), '-I', '-c', code, cwd=tmp_path)
+    assert str(installed) in printed
 
 
 def test_it_can_be_uninstalled(tmp_path, released):
@@ -133,7 +136,12 @@ def test_the_sdist_builds_without_git(released, tmp_path):
     (wheel,) = (tmp_path / 'again').glob('*.whl')
     assert wheel.name == released[1].name
     with zipfile.ZipFile(wheel) as again, zipfile.ZipFile(released[1]) as first:
-        assert sorted(again.namelist()) == sorted(first.namelist())
+        assert contents(again) == contents(first)
+
+
+def contents(wheel):
+    """Each file's name and checksum."""
+    return {file.filename: file.CRC for file in wheel.infolist()}
 
 
 def test_the_sdist_has_what_a_packager_needs(released):

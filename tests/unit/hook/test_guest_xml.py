@@ -48,11 +48,11 @@ def test_as_in_libvirt_the_first_of_several_counts():
         ('', False),
     ],
 )
-def test_nova_is_known_by_its_namespace(metadata, nova):
+def test_nova_guests_have_its_namespace(metadata, nova):
     assert program.parse_guest(lab.domain(metadata=metadata).encode()).nova is nova
 
 
-def test_novas_namespace_counts_in_the_metadata_only():
+def test_the_namespace_counts_in_the_metadata_only():
     more = f'<n:instance xmlns:n="{lab.NOVA}"/>'
     assert not program.parse_guest(lab.domain(metadata='', more=more).encode()).nova
 
@@ -64,45 +64,45 @@ def test_elements_of_another_namespace_are_not_libvirts():
     assert program.parse_guest(lab.domain(backing).encode()).source is None
 
 
-@pytest.mark.parametrize(
-    ('memory', 'expected'),
-    [
-        ('<memory>2</memory>', 2048),
-        ('<memory unit="b">2</memory>', 2),
-        ('<memory unit="byte">2</memory>', 2),
-        ('<memory unit="bytes">2</memory>', 2),
-        ('<memory unit="KB">2</memory>', 2000),
-        ('<memory unit="k">2</memory>', 2048),
-        ('<memory unit="K">2</memory>', 2048),
-        ('<memory unit="KiB">2</memory>', 2048),
-        ('<memory unit="kib"> 2\n</memory>', 2048),
-        ('<memory unit="MB">2</memory>', 2 * 1000**2),
-        ('<memory unit="M">2</memory>', 2 << 20),
-        ('<memory unit="MiB">2</memory>', 2 << 20),
-        ('<memory unit="GB">2</memory>', 2 * 1000**3),
-        ('<memory unit="G">2</memory>', 2 << 30),
-        ('<memory unit="GiB">2</memory>', 2 << 30),
-        ('<memory unit="TB">2</memory>', 2 * 1000**4),
-        ('<memory unit="T">2</memory>', 2 << 40),
-        ('<memory unit="TiB">2</memory>', 2 << 40),
-        ('<memory unit="PiB">2</memory>', 2 << 50),
-        ('<memory unit="EB">2</memory>', 2 * 1000**6),
-        ('<memory unit="EiB">2</memory>', 2 << 60),
-        ('<memory unit="">2</memory>', None),
-        ('<memory unit="XiB">2</memory>', None),
-        ('<memory unit="MiBs">2</memory>', None),
-        ('<memory unit="Mb/s">2</memory>', None),
-        ('<memory>-2</memory>', None),
-        ('<memory>2.0</memory>', None),
-        ('<memory>0x2</memory>', None),
-        ('<memory>\u0662</memory>', None),
-        (f'<memory>{"9" * 5000}</memory>', None),
-        ('<memory/>', None),
-        ('', None),
-    ],
-)
-def test_memory_has_libvirts_units(memory, expected):
-    assert program.parse_guest(lab.domain(memory=memory).encode()).memory == expected
+UNITS = {
+    'b': 1, 'byte': 1, 'bytes': 1,
+    'KB': 1000, 'k': 1024, 'K': 1024, 'KiB': 1024, 'kib': 1024,
+    'MB': 10**6, 'M': 1 << 20, 'MiB': 1 << 20,
+    'GB': 10**9, 'G': 1 << 30, 'GiB': 1 << 30,
+    'TB': 10**12, 'T': 1 << 40, 'TiB': 1 << 40,
+    'PiB': 1 << 50, 'EB': 10**18, 'EiB': 1 << 60,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(('unit', 'factor'), UNITS.items())
+def test_memory_has_the_units_of_libvirt(unit, factor):
+    memory = f'<memory unit="{unit}"> 2\n</memory>'
+    assert program.parse_guest(lab.domain(memory=memory).encode()).memory == 2 * factor
+
+
+def test_memory_without_a_unit_is_in_kib():
+    assert program.parse_guest(lab.domain(memory='<memory>2</memory>').encode()).memory == 2048
+
+
+@pytest.mark.parametrize('unit', ['', 'XiB', 'MiBs', 'Mb/s'])
+def test_an_unknown_unit_is_not_guessed(unit):
+    memory = f'<memory unit="{unit}">2</memory>'
+    assert program.parse_guest(lab.domain(memory=memory).encode()).memory is None
+
+
+@pytest.mark.parametrize('number', ['-2', '2.0', '0x2', '\u0662', '9' * 5000, '', None])
+def test_what_is_no_number_is_not_guessed(number):
+    memory = '' if number is None else f'<memory>{number}</memory>'
+    assert program.parse_guest(lab.domain(memory=memory).encode()).memory is None
+
+
+def test_with_cells_their_memory_counts_and_no_devices():
+    """Libvirt's <memory> has the size of NVDIMMs in it, which are elsewhere."""
+    cells = '<cell id="0" memory="64" unit="MiB"/><cell id="1" memory="1024"/>'
+    xml = lab.domain(memory='<memory unit="GiB">512</memory>', cells=cells)
+    assert program.parse_guest(xml.encode()).memory == 65 << 20
+    broken = lab.domain(cells='<cell id="0" memory="64" unit="MiB"/><cell id="1"/>')
+    assert program.parse_guest(broken.encode()).memory is None
 
 
 BOMB = '<!DOCTYPE domain [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
@@ -215,12 +215,3 @@ def test_unreadable_xml_is_foreign_only_where_it_is_whole_and_not_novas(xml):
     foreign = program.is_foreign(xml)
     assert not (foreign and program.NOVA.encode() in xml)
     assert not (foreign and not xml.replace(b'\0', b'').rstrip().endswith(b'</domain>'))
-
-
-def test_with_cells_their_memory_counts_and_no_devices():
-    """Libvirt's <memory> has the size of NVDIMMs in it, which are elsewhere."""
-    cells = '<cell id="0" memory="64" unit="MiB"/><cell id="1" memory="1024"/>'
-    xml = lab.domain(memory='<memory unit="GiB">512</memory>', cells=cells)
-    assert program.parse_guest(xml.encode()).memory == 65 << 20
-    broken = lab.domain(cells='<cell id="0" memory="64" unit="MiB"/><cell id="1"/>')
-    assert program.parse_guest(broken.encode()).memory is None
