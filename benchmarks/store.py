@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks.measurement import Measurement
+from fbm_placement.host.guests import Backing, Guest
 from fbm_placement.host.probe import Probe
 from fbm_placement.host.store import observe_store
 from tests.services.store import small_store
@@ -21,12 +22,13 @@ def run() -> list[Measurement]:
     store, probe = small_store(), Probe()
     directory = store / 'libvirt' / 'qemu'
     files = [str(directory / f'{number}.ram') for number in range(RAM_FILES)]
+    guest = Guest(1, 'guest', 'uuid', True, RAM_FILES, Backing.FILE, tuple(files))
     for path in files:
         with open(path, 'wb') as file:
             file.write(bytes(4096))
     checks, forks = [], []
     for _ in range(ROUNDS):
-        checks.append(_seconds(lambda: observe_store(str(store), files, probe)))
+        checks.append(_seconds(lambda: observe_store(str(store), [guest], probe)))
         forks.append(_seconds(_fork_and_wait))
     for path in files:
         os.unlink(path)

@@ -13,6 +13,7 @@ from fbm_placement.conf import reader
 from fbm_placement.host import draining
 from fbm_placement.host.announce import StatePublisher, running_agent
 from fbm_placement.host.look import HostObserver, HostView
+from fbm_placement.notices import Notices
 from fbm_placement.placement import PlacementClient, Provider
 from fbm_placement.plan import WITHDRAWN, HostFacts, Target, overcommitment, target
 from fbm_placement.quarrel import Quarrel
@@ -60,7 +61,7 @@ class Agent:
         self._host = host or HostObserver()
         self.facts = HostFacts()
         """What the last look at the host found."""
-        self._publisher = StatePublisher(os.getpid() if as_service else 0)
+        self._publisher = StatePublisher(Notices(clock), os.getpid() if as_service else 0)
         self._quarrel = Quarrel(clock)
         self._told_provider: tuple[Provider, provider.Lookup] | None = None
         self._told_overcommitment: str | None = None

@@ -18,6 +18,9 @@ TRAIT_UNHEALTHY: Final = 'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY'
 OWN_TRAITS: Final = frozenset({TRAIT_ENABLED, TRAIT_DISK, TRAIT_UNHEALTHY})
 """The traits that the agent owns. It leaves every other trait alone."""
 
+RAM_DIRECTORY: Final = 'libvirt/qemu'
+"""Below memory_backing_dir; libvirt makes it, and in it a directory for each guest."""
+
 PLACEMENT_MAX_INT: Final = 0x7FFFFFFF
 """The largest number that Placement stores in an inventory (placement.db.constants.MAX_INT)."""
 

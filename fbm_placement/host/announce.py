@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells what a look at the host found: operators in the log, libvirt's hook in the state file."""
+"""What a check of the host found: for operators in the log, for the hook in the state file."""
 
 import datetime
-import errno
 import logging
 import os
 import socket
@@ -14,68 +13,66 @@ from fbm_placement import errors
 from fbm_placement.host import state_file
 from fbm_placement.host.look import HostView
 from fbm_placement.host.state_file import HostState, StoreState
-from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
+from fbm_placement.notices import Notices
 from fbm_placement.settings import AgentOptions, Settings
-from fbm_placement.words import state_name, without_numbers
+from fbm_placement.words import state_name
 
 LOG = log.getLogger(__name__)
 
 VALID_INTERVALS = 3
 VALID_MORE_SECONDS = 120
-"""A look is believed for so many intervals and seconds: passes are late when Placement is slow."""
+"""A state is valid for so many intervals and seconds: passes are late when Placement is slow."""
 
 
 class StatePublisher:
-    """Remembers what was told, so that the same is not told again at each pass."""
+    """Logs what changed, and writes the state file."""
 
-    def __init__(self, pid: int = 0) -> None:
-        """Nothing has been told yet.
+    def __init__(self, notices: Notices, pid: int = 0) -> None:
+        """Publish for this process.
 
         :param pid: of this process, if it runs as a service; 0: it makes a single pass
         """
+        self._notices = notices
         self._pid = pid
-        self._problems: tuple[Problem, ...] = ()
-        self._warning: str | None = None
         self.error: str | None = None
-        """Why the hook could not be told."""
+        """Why the state file could not be written."""
 
     def publish(self, view: HostView, settings: Settings, options: AgentOptions) -> None:
-        """Log what is new, and write the state file; where that fails, log it."""
-        self._log(view.facts.unhealthy)
-        if view.warning is not None and view.warning != self._warning:
-            LOG.warning('%s', view.warning)
-        self._warning = view.warning
+        """Log what changed, and write the state file; where that fails, log it."""
+        self._log_problems(view.facts.unhealthy)
+        self._warn('host', view.warning)
         if not self._pid and running_agent() is not None:
-            # The service's own looks count, this one is beside it.
+            # A single pass does not replace what the service writes.
             return
-        before, self.error = self.error, _write(state_of(view, settings, options, self._pid))
-        if self.error is not None and self.error != before:
-            LOG.warning('%s', self.error)
-        if before is not None and self.error is None:
+        self.error = _write(state_of(view, settings, options, self._pid))
+        if self._warn('state file', self.error) and self.error is None:
             LOG.info('%s is written again', state_file.path())
 
     def clear(self) -> None:
-        """Take the state file away: the hook has no opinion any more."""
+        """Remove the state file, so that the hook does not enforce."""
         where = state_file.path()
         try:
             state_file.remove(where)
         except OSError as exc:
-            trouble = exc.strerror
-        else:
-            return
-        LOG.warning('%s: %s; remove it by hand', where, trouble)
+            LOG.warning('%s: %s; remove it by hand', where, exc.strerror)
 
-    def _log(self, problems: tuple[Problem, ...]) -> None:
-        # Their numbers change at each check.
-        logged = {without_numbers(problem.text) for problem in self._problems}
+    def _warn(self, topic: str, warning: str | None) -> str | None:
+        """Log a warning that is new; return the one before."""
+        before: str | None = self._notices.replace(topic, warning)
+        if warning is not None and warning != before:
+            LOG.warning('%s', warning)
+        return before
+
+    def _log_problems(self, problems: tuple[Problem, ...]) -> None:
+        keys = {(problem.key, problem.recovering) for problem in problems}
+        before = self._notices.replace('problems', keys) or set()
         for problem in problems:
-            if without_numbers(problem.text) not in logged:
+            if (problem.key, problem.recovering) not in before:
                 level = logging.INFO if problem.recovering else logging.ERROR
                 LOG.log(level, 'This host takes no new instance: %s', problem)
-        if self._problems and not problems:
+        if before and not problems:
             LOG.info('This host takes new instances again')
-        self._problems = problems
 
 
 def running_agent() -> int | None:
@@ -83,15 +80,19 @@ def running_agent() -> int | None:
     try:
         pid = state_file.read(state_file.path(), None).pid
         with open(f'/proc/{pid}/cmdline', 'rb') as file:
-            words = file.read().split(b'\0')
+            words = file.read().split(b'\0')[:3]
     except (errors.HostError, OSError):
         return None
-    runs = any(word.endswith(b'fbm-agent') for word in words[:3])
-    return pid if runs and pid not in (0, os.getpid()) else None
+    runs = any(word.endswith(b'fbm-agent') for word in words)
+    return pid if runs and pid != os.getpid() else None
 
 
 def state_of(view: HostView, settings: Settings, options: AgentOptions, pid: int = 0) -> HostState:
-    """Return what others are told of this look."""
+    """Return the content of the state file."""
+    store = None
+    if view.store is not None:
+        filesystem = view.store.mount.filesystem if view.store.mount else None
+        store = StoreState(view.store.path, view.store.expected_mount, filesystem)
     valid = VALID_INTERVALS * options.interval + VALID_MORE_SECONDS
     return HostState(
         written_by=f'fbm-agent {fbm_placement.version()}',
@@ -102,19 +103,11 @@ def state_of(view: HostView, settings: Settings, options: AgentOptions, pid: int
         configured=state_name(settings.enabled),
         may_restart=view.draining_uuids,
         unhealthy=tuple(problem.text for problem in view.facts.unhealthy),
-        store=None if view.store is None else _store_state(view.store),
+        store=store,
         pid=pid,
         store_recovery=view.store_recovery,
         drain_recovery=view.drain_recovery,
     )
-
-
-def _store_state(store: Store) -> StoreState:
-    filesystem, seen = None, ''
-    if store.mount is not None:
-        filesystem, seen = store.mount.filesystem, store.mount.mount_point
-    expected = max(seen, store.expected_mount or '', key=len)
-    return StoreState(store.path, expected if expected not in ('', '/') else None, filesystem)
 
 
 def _write(state: HostState) -> str | None:
@@ -123,16 +116,9 @@ def _write(state: HostState) -> str | None:
     try:
         state_file.write(state, where)
     except OSError as exc:
-        mend = _MEND.get(exc.errno or 0, 'run the agent as its unit does, or as root')
         return (
-            f"{where} is not written: {exc.strerror}; without it libvirt's hook has no opinion "
-            f'before long: {mend.format(os.path.dirname(where))}'
+            f"{where} is not written: {exc.strerror}; libvirt's hook will soon not enforce: run "
+            'the agent as its unit does or as root, and check the filesystem '
+            f'(findmnt -T {os.path.dirname(where)}, df)'
         )
     return None
-
-
-_MEND = {
-    errno.ENOSPC: 'make room on its filesystem (df {0})',
-    errno.EISDIR: 'remove what is in its place',
-    errno.EROFS: 'its filesystem is read-only (findmnt -T {0})',
-}

@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules that tell whether the store is fit for what the host promises.
+"""Whether the store is fit for the host's capacity."""
 
-Each rule says what was seen, why that is no store, and what mends it.
-"""
+from collections.abc import Iterator
 
-from collections.abc import Iterator, Sequence
-
-from fbm_placement.host import libvirt
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
@@ -24,31 +20,27 @@ UNFIT = {
 
 def problems(
     store: Store,
-    promised_mib: int,
+    capacity_mib: int,
     qemu_uids: frozenset[int],
     trusted_uids: frozenset[int] = frozenset({0}),
 ) -> tuple[Problem, ...]:
     """Return every reason why the store is not fit; none: it is healthy.
 
-    :param promised_mib: what instances may be allocated on this host, MiB
+    :param capacity_mib: what instances may be allocated on this host, MiB
     :param qemu_uids: whom QEMU runs as; none: not known
-    :param trusted_uids: who may own the store beside QEMU's user
+    :param trusted_uids: who may own the store, apart from QEMU's user
     """
     blocking = _blocking(store)
     if blocking is not None:
         return (blocking,)
-    return (
-        *_not_private(store, trusted_uids | qemu_uids if qemu_uids else None),
-        *_closed(store, qemu_uids),
-        *_too_small(store, promised_mib),
-    )
+    return (*_directories(store, qemu_uids, trusted_uids), *_contents(store, capacity_mib))
 
 
-def lacking_mib(store: Store, promised_mib: int) -> int:
-    """Return how much room is missing, MiB; 0 or less: there is enough, or no store to measure."""
+def lacking_mib(store: Store, capacity_mib: int) -> int:
+    """Return how much space is missing, MiB; 0 or less: none, or there is no store to measure."""
     if store.mount is None or store.size_bytes == 0:
         return 0
-    return promised_mib - store.ram_bytes // MIB - store.free_bytes // MIB
+    return capacity_mib - store.ram_bytes // MIB - store.free_bytes // MIB
 
 
 def _blocking(store: Store) -> Problem | None:
@@ -57,14 +49,14 @@ def _blocking(store: Store) -> Problem | None:
     if store.error is not None:
         return Problem(
             'unseen',
-            f'the store {path} cannot be looked at: {store.error}; look at its device and '
-            'filesystem (dmesg, mount), or mend memory_backing_dir',
+            f'the store {path} cannot be checked: {store.error}; check its device and filesystem '
+            '(dmesg, mount), or correct memory_backing_dir',
         )
     if mount is None:
         return Problem(
             'missing',
-            f'memory_backing_dir {path} does not exist; libvirtd would create it wherever it '
-            'falls, mostly on the root disk: mount the store there, then restart libvirtd',
+            f'memory_backing_dir {path} does not exist; libvirtd would create it on the '
+            'filesystem above, mostly the root disk: mount the store there, then restart libvirtd',
         )
     if not store.is_directory:
         return Problem(
@@ -74,7 +66,7 @@ def _blocking(store: Store) -> Problem | None:
     return (
         _not_mounted(path, mount.mount_point, store.expected_mount)
         or _unfit(store, mount)
-        or _late(store)
+        or _mounted_late(store)
     )
 
 
@@ -98,7 +90,7 @@ def _not_mounted(path: str, seen: str, expected: str | None) -> Problem | None:
 def _unfit(store: Store, mount: Mount) -> Problem | None:
     kind = mount.filesystem
     for group, members in UNFIT.items():
-        if kind in members or kind.partition('.')[0] in members:
+        if kind.partition('.')[0] in members:
             return Problem(
                 'filesystem',
                 f'the store {store.path} is a {kind} filesystem ({group}), which cannot hold '
@@ -107,83 +99,73 @@ def _unfit(store: Store, mount: Mount) -> Problem | None:
     if store.size_bytes == 0:
         return Problem(
             'no-size',
-            f'the store {store.path} ({kind}) has no size of its own, so it cannot be known what '
-            'it can hold; mount it with size=',
+            f'the store {store.path} ({kind}) has no size of its own, so its capacity is not '
+            'known; mount it with size=',
         )
     # ext4 calls it emergency_ro since Linux 6.16.
     if mount.options & {'ro', 'emergency_ro'}:
         return Problem(
             'read-only',
             f'the filesystem of the store {store.path} is read-only, as after an error of its '
-            'device: look at dmesg, repair it, and mount it read-write',
+            'device: check dmesg, repair it, and mount it read-write',
         )
     return None
 
 
-def _late(store: Store) -> Problem | None:
-    if store.libvirt_is_ready:
+def _mounted_late(store: Store) -> Problem | None:
+    if any(directory.path == store.ram_directory for directory in store.directories):
         return None
     return Problem(
         'mounted-late',
-        f'{libvirt.ram_directory(store.path)} is missing, which libvirtd makes when it starts: '
-        'the store was mounted after that, or is not mounted, or libvirtd has another '
-        'memory_backing_dir, and guests would fail; look whether it is mounted (findmnt -T '
-        f'{store.path}), then restart libvirtd (running guests live on)',
+        f'{store.ram_directory} is missing, which libvirtd makes when it starts: the store was '
+        'mounted after that, or is not mounted, or libvirtd has another memory_backing_dir, and '
+        f'guests would fail; check whether it is mounted (findmnt -T {store.path}), then restart '
+        'libvirtd (running guests continue)',
     )
 
 
-def _not_private(store: Store, trusted_uids: frozenset[int] | None) -> Iterator[Problem]:
+def _directories(
+    store: Store, qemu_uids: frozenset[int], trusted_uids: frozenset[int]
+) -> Iterator[Problem]:
+    uids = ', '.join(map(str, sorted(qemu_uids)))
     for directory in store.directories:
-        if trusted_uids is not None and directory.uid not in trusted_uids:
+        path, mode = directory.path, f'mode {directory.mode:04o}'
+        if qemu_uids and directory.uid not in trusted_uids | qemu_uids:
             yield Problem(
-                f'owner:{directory.path}',
-                f"{directory.path} belongs to user id {directory.uid}, who could read guests' "
-                f"memory; expected root or QEMU's user: chown root {directory.path}",
+                f'owner:{path}',
+                f"{path} belongs to user id {directory.uid}, who could read guests' memory; "
+                f"expected root or QEMU's user: chown root {path}",
             )
         elif directory.others_can_write:
             yield Problem(
-                f'mode:{directory.path}',
-                f'{directory.path} can be written by every user of the host (mode '
-                f'{directory.mode:04o}); chmod o-w {directory.path}',
+                f'mode:{path}',
+                f'{path} can be written by every user of the host ({mode}); chmod o-w {path}',
             )
+        # libvirt leaves such a directory after a failed start. Root can enter it.
+        if qemu_uids and not any(uid == 0 or directory.lets_in(uid) for uid in qemu_uids):
+            yield Problem(
+                f'access:{path}',
+                f'QEMU (user id {uids}) cannot enter {path} ({mode}), so guests fail with '
+                f'"Permission denied": chmod o+x {path}',
+            )
+
+
+def _contents(store: Store, capacity_mib: int) -> Iterator[Problem]:
     if store.exposed:
+        more = f' and {len(store.exposed) - 2} more' if len(store.exposed) > 2 else ''
         yield Problem(
             'readable-memory',
-            f'every user of the host can read the memory of guests ({_some(store.exposed)}): '
-            f'chmod o-x {libvirt.ram_directory(store.path)}',
+            'every user of the host can read the memory of guests '
+            f'({", ".join(store.exposed[:2])}{more}): chmod o-x {store.ram_directory}',
         )
-
-
-def _closed(store: Store, qemu_uids: frozenset[int]) -> Iterator[Problem]:
-    """Tell where QEMU can't get in: libvirt leaves such a directory after a failed start."""
-    # Root gets in everywhere.
-    if 0 in qemu_uids or not qemu_uids:
-        return
-    uids = ', '.join(str(uid) for uid in sorted(qemu_uids))
-    for directory in store.directories:
-        if not any(directory.lets_in(uid) for uid in qemu_uids):
-            yield Problem(
-                f'access:{directory.path}',
-                f'QEMU (user id {uids}) cannot enter {directory.path} (mode '
-                f'{directory.mode:04o}), so guests fail with "Permission denied": '
-                f'chmod o+x {directory.path}',
-            )
-
-
-def _too_small(store: Store, promised_mib: int) -> Iterator[Problem]:
-    lacking = lacking_mib(store, promised_mib)
+    lacking = lacking_mib(store, capacity_mib)
     if lacking > 0:
         held_mib, free_mib = store.ram_bytes // MIB, store.free_bytes // MIB
         yield Problem(
             'too-small',
-            f'the store {store.path} cannot hold what is promised: {promised_mib} MiB, of which '
+            f'the store {store.path} cannot hold the capacity: {capacity_mib} MiB, of which '
             f'running guests hold {held_mib}, and {free_mib} MiB are free: {lacking} MiB too '
-            'little; remove what else is there (fbm-status guests shows files of guests that are '
-            f'gone, du -x {store.path} all others), enlarge it, or set '
+            'little; remove other files (fbm-status guests shows those of guests that have '
+            f'ended, du -x {store.path} all others), enlarge it, or set '
             f'[libvirt]file_backed_memory to {held_mib + free_mib} or less',
         )
-
-
-def _some(paths: Sequence[str], most: int = 2) -> str:
-    more = f' and {len(paths) - most} more' if len(paths) > most else ''
-    return ', '.join(paths[:most]) + more

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is libvirt's hook a gate? Half a hook is a wall, and one without an opinion is none."""
+"""Whether libvirt's hook enforces the host's state, and whether it refuses everything."""
 
 import os
 
@@ -14,28 +14,26 @@ def problems(
     hooks_dir: str = installation.HOOKS_DIR,
     python: str = inspection.PYTHON,
 ) -> tuple[Problem, ...]:
-    """Return why guests that come here would be refused; without a hook they are not.
+    """Return why every arriving guest would be refused: a part of an installed hook is missing.
 
-    Whether it is the right version, and answers, is for ``fbm-status hook check``.
+    ``fbm-status hook check`` checks its version and its answers.
     """
     paths = installation.paths(hooks_dir)
-    hook, program = paths[installation.HOOK], paths[installation.PROGRAM]
-    if hook_mode != 'enforce' or not os.path.isfile(hook):
-        return ()
-    missing = [path for path in (program, python) if not os.path.isfile(path)]
-    if not missing:
-        return ()
-    reason = (
-        f"libvirt's hook is broken and refuses every guest of Nova's: {missing[0]} is missing; "
-        'fbm-status hook check tells what mends it'
-    )
-    return (Problem('hook', reason),)
+    if hook_mode == 'enforce' and os.path.isfile(paths[installation.HOOK]):
+        for path in (paths[installation.PROGRAM], python):
+            if not os.path.isfile(path):
+                reason = (
+                    f"libvirt's hook is broken and refuses every Nova guest: {path} is missing; "
+                    'fbm-status hook check shows how to fix it'
+                )
+                return (Problem('hook', reason),)
+    return ()
 
 
 def not_enforcing_reason() -> str | None:
-    """Return why the hook refuses no guest whatever it is; None: it does."""
+    """Return why the hook refuses no guest, whatever its memory is; None: it enforces."""
     try:
         mode = state_file.read(state_file.path(), state_file.uptime()).hook_mode
     except errors.HostError as exc:
-        return f'it has no opinion without a fresh state file: {exc}'
+        return f'it does not enforce without a fresh state file: {exc}'
     return None if mode == 'enforce' else f'[file_backed_memory]hook_mode is {mode}'

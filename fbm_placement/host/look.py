@@ -59,7 +59,7 @@ class HostObserver:
 
     @functools.cached_property
     def _history(self) -> History:
-        return History.from_state_file()
+        return History()
 
     def observe(self, settings: Settings, options: AgentOptions) -> HostView:
         """Check guests and store; what can't be seen is a problem of the host, not an error."""
@@ -136,10 +136,7 @@ class HostObserver:
         return store, health.problems(store, settings.allocatable_mib, qemu_uids, trusted)
 
     def _observe_store(self, path: str, guests: tuple[Guest, ...]) -> Store:
-        nova = [file for guest in guests if guest.is_nova for file in guest.ram_files]
-        others = [file for guest in guests if not guest.is_nova for file in guest.ram_files]
-        store = observe_store(path, nova, self._store_probe, others)
-        return self._history.with_expected_mount(store)
+        return self._history.with_expected_mount(observe_store(path, guests, self._store_probe))
 
 
 def _unseen(settings: Settings, reason: str) -> tuple[HostFacts, str | None]:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run filesystem calls that may never return in a child process.
+"""Filesystem calls that may never return, in a child process.
 
-A system call on a filesystem that hangs ends for no signal and no thread; only another process can
-be left behind with it.
+A call on a filesystem that hangs is ended by no signal; a child can be left behind with it.
 """
 
 import contextlib
@@ -46,53 +45,38 @@ class Probe:
             _run_child(function, writing)
         os.close(writing)
         try:
-            answer = _read(reading, self._seconds)
+            with open(reading, 'rb') as pipe:
+                if not select.select([pipe], [], [], self._seconds)[0]:
+                    raise errors.NoAnswerError(f'no answer in {self._seconds:.0f} s')
+                # The other end is this process's own fork, and writes after its last check.
+                answer: T | OSError = pickle.load(pipe)  # noqa: S301
+        except (EOFError, pickle.UnpicklingError) as exc:
+            raise errors.NoAnswerError('the check ended without an answer') from exc
         finally:
-            os.close(reading)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             self._stuck = None if _has_ended(pid, wait_seconds=1.0) else pid
-        if answer is None:
-            raise errors.NoAnswerError(f'no answer in {self._seconds:.0f} s')
-        try:
-            # The other end is this process's own fork.
-            result: T | OSError = pickle.loads(answer)  # noqa: S301
-        except (EOFError, pickle.UnpicklingError) as exc:
-            raise errors.NoAnswerError('the check ended without an answer') from exc
-        if isinstance(result, OSError):
-            raise result
-        return result
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
 
 
 def _run_child(function: Callable[[], object], writing: int) -> NoReturn:
     try:
-        # Whoever waits for the end of our output must not wait for a stuck child's copy of it.
+        # Nothing that waits for the end of this process's output may wait for a stuck child.
         null = os.open(os.devnull, os.O_RDWR)
         for inherited in range(3):
             os.dup2(null, inherited)
         os.dup2(writing, 3)
         os.closerange(4, 65536)
         try:
-            result = function()
+            answer = function()
         except OSError as exc:
-            result = exc
+            answer = exc
         with open(3, 'wb') as pipe:
-            pickle.dump(result, pipe)
+            pipe.write(pickle.dumps(answer))
     finally:
         os._exit(0)
-
-
-def _read(reading: int, seconds: float) -> bytes | None:
-    """Read to the end; None if that doesn't come in time."""
-    end = time.monotonic() + seconds
-    parts: list[bytes] = []
-    while (left := end - time.monotonic()) > 0:
-        ready, _, _ = select.select([reading], [], [], left)
-        if ready:
-            parts.append(os.read(reading, 65536))
-            if not parts[-1]:
-                return b''.join(parts)
-    return None
 
 
 def _has_ended(pid: int, wait_seconds: float = 0.0) -> bool:

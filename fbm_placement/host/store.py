@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be seen of the store: the filesystem under libvirt's memory_backing_dir."""
+"""The store, which is the filesystem under libvirt's memory_backing_dir, as it is observed."""
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from fbm_placement import errors
-from fbm_placement.host import libvirt, mounts
+from fbm_placement import errors, names
+from fbm_placement.host import mounts
+from fbm_placement.host.guests import Guest
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
 
@@ -33,13 +35,13 @@ class Directory:
 
     @property
     def others_can_write(self) -> bool:
-        """Whether anybody can put another file in the place of a guest's; sticky ones are safe."""
+        """Whether every user can replace a guest's file; not in a directory with a sticky bit."""
         return bool(self.mode & stat.S_IWOTH) and not self.mode & stat.S_ISVTX
 
 
 @dataclass(frozen=True)
 class Store:
-    """What was seen of the store."""
+    """What was observed of the store."""
 
     path: str
     """memory_backing_dir as configured."""
@@ -47,24 +49,19 @@ class Store:
     """Where it is mounted; None: the directory doesn't exist."""
     is_directory: bool = True
     directories: tuple[Directory, ...] = ()
-    """memory_backing_dir, and those of the two that libvirt makes below it that are there."""
+    """memory_backing_dir, and those of the two that libvirt makes below it that exist."""
     size_bytes: int = 0
     """0: the filesystem has no limit of its own."""
     free_bytes: int = 0
     """For users other than root (f_bavail)."""
     ram_bytes: int = 0
-    """What the RAM files of Nova's running guests hold of it: that much is kept already."""
+    """Held by the RAM files of running Nova guests: so much of the capacity is in the store."""
     exposed: tuple[str, ...] = ()
-    """RAM files that any user of the host can read."""
+    """RAM files that every user of the host can read."""
     expected_mount: str | None = None
     """Where it was seen mounted earlier, or where fstab says."""
     error: str | None = None
-    """Why nothing could be seen of it."""
-
-    @property
-    def exists(self) -> bool:
-        """Whether the directory is there."""
-        return self.mount is not None
+    """Why nothing could be observed."""
 
     @property
     def is_disk(self) -> bool:
@@ -72,28 +69,22 @@ class Store:
         return self.mount is None or self.mount.filesystem not in MEMORY_FILESYSTEMS
 
     @property
-    def libvirt_is_ready(self) -> bool:
-        """Whether libvirt's own directories are in it: it makes them when it starts."""
-        return any(d.path == libvirt.ram_directory(self.path) for d in self.directories)
+    def ram_directory(self) -> str:
+        """The directory that holds a directory for each guest."""
+        return os.path.join(self.path, names.RAM_DIRECTORY)
 
 
-def observe_store(
-    path: str, ram_files: Sequence[str], probe: Probe, others_files: Sequence[str] = ()
-) -> Store:
-    """Return what can be seen of the store; ``error`` says why nothing can.
-
-    :param ram_files: of running Nova guests
-    :param others_files: of the other guests, which have no share of the capacity
-    """
+def observe_store(path: str, guests: Iterable[Guest], probe: Probe) -> Store:
+    """Return what can be observed of the store, with the RAM files of these running guests."""
     try:
-        return probe.ask(lambda: _observe(path, ram_files, others_files))
+        return probe.ask(lambda: _observe(path, guests))
     except errors.NoAnswerError as exc:
         return Store(path, error=f'it does not answer ({exc})')
     except OSError as exc:
         return Store(path, error=f'{exc.strerror} ({exc.filename or path})')
 
 
-def _observe(path: str, ram_files: Sequence[str], others_files: Sequence[str]) -> Store:
+def _observe(path: str, guests: Iterable[Guest]) -> Store:
     """Make every call that asks the filesystem."""
     real_path = os.path.realpath(path)
     above = [point for point in mounts.read_fstab() if mounts.is_under(real_path, point)]
@@ -103,7 +94,7 @@ def _observe(path: str, ram_files: Sequence[str], others_files: Sequence[str]) -
     except FileNotFoundError:
         return Store(path, expected_mount=expected_mount)
     size = os.statvfs(path)
-    held, exposed = _ram(ram_files, status.st_dev)
+    held, exposed = _ram_files(guests, status.st_dev)
     return Store(
         path,
         mount=mounts.mount_of(real_path, mounts.read_mounts()),
@@ -112,13 +103,13 @@ def _observe(path: str, ram_files: Sequence[str], others_files: Sequence[str]) -
         size_bytes=size.f_blocks * size.f_frsize,
         free_bytes=size.f_bavail * size.f_frsize,
         ram_bytes=held,
-        exposed=(*exposed, *_ram(others_files, status.st_dev)[1]),
+        exposed=exposed,
         expected_mount=expected_mount,
     )
 
 
 def _directories(path: str) -> Iterator[Directory]:
-    ram_directory = libvirt.ram_directory(path)
+    ram_directory = os.path.join(path, names.RAM_DIRECTORY)
     for directory in (path, os.path.dirname(ram_directory), ram_directory):
         try:
             status = os.stat(directory)
@@ -127,23 +118,27 @@ def _directories(path: str) -> Iterator[Directory]:
         yield Directory(directory, stat.S_IMODE(status.st_mode), status.st_uid)
 
 
-def _ram(ram_files: Sequence[str], device: int) -> tuple[int, list[str]]:
-    """Return what the files on this device hold, bytes, and those that others can read."""
+def _ram_files(guests: Iterable[Guest], device: int) -> tuple[int, tuple[str, ...]]:
+    """Return what Nova guests hold of this device, bytes, and the files that every user can read.
+
+    Other guests have no share of the capacity.
+    """
     held, exposed = 0, []
-    for path in ram_files:
-        try:
+    files = [(path, guest.is_nova) for guest in guests for path in guest.ram_files]
+    for path, is_nova in files:
+        # The guest may have ended, or run with a file that was deleted.
+        with contextlib.suppress(FileNotFoundError):
             status = os.stat(path)
             if status.st_dev == device:
-                held += status.st_blocks * SECTOR_BYTES
-                if status.st_mode & stat.S_IROTH and _others_can_enter(os.path.dirname(path)):
+                held += status.st_blocks * SECTOR_BYTES if is_nova else 0
+                if status.st_mode & stat.S_IROTH and others_can_enter(path):
                     exposed.append(path)
-        except FileNotFoundError:
-            # The guest has ended since, or it runs with a file that was deleted.
-            continue
-    return held, exposed
+    return held, tuple(exposed)
 
 
-def _others_can_enter(directory: str) -> bool:
+def others_can_enter(path: str) -> bool:
+    """Whether every user can enter all directories above this file."""
+    directory = os.path.dirname(path)
     while directory != os.path.dirname(directory):
         if not os.stat(directory).st_mode & stat.S_IXOTH:
             return False

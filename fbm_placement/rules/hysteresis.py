@@ -6,17 +6,17 @@ from fbm_placement.model import Problem
 
 
 class Hysteresis:
-    """Keeps the last problem until enough checks in a row have found none."""
+    """Keeps a problem until enough checks in a row have found none."""
 
-    def __init__(self, key: str, needed: int) -> None:
-        """Start without a problem.
+    def __init__(self, key: str, needed: int, recovery: Recovery | None = None) -> None:
+        """Continue where another process was.
 
         :param key: of the problem that stands for a recovery that is not complete
         :param needed: how many checks in a row must find no problem
         """
         self._key = key
         self._needed = needed
-        self.recovery: Recovery | None = None
+        self.recovery = recovery
         """The last problem and how far its recovery is; None: no problem counts."""
 
     @property
@@ -24,21 +24,16 @@ class Hysteresis:
         """Whether the last check found no problem."""
         return self.recovery is None or self.recovery.good_looks > 0
 
-    def restore(self, recovery: Recovery | None) -> None:
-        """Continue where the process that wrote the state file was."""
-        self.recovery = recovery
-
     def after(self, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
         """Return the problems that count after a check that found these."""
         if problems:
             self.recovery = Recovery(problems[0].text, 0)
-            return problems
-        if self.recovery is None:
-            return ()
-        reason, good = self.recovery.reason, self.recovery.good_looks + 1
-        self.recovery = Recovery(reason, good) if good < self._needed else None
-        if self.recovery is None:
-            return ()
-        seen = f'seen well {good} of {self._needed} times in a row that it takes'
-        text = f'{seen}; there is nothing to do but wait (it was: {reason})'
-        return (Problem(self._key, text, recovering=True),)
+        elif self.recovery is not None:
+            reason, good = self.recovery.reason, self.recovery.good_looks + 1
+            self.recovery = Recovery(reason, good) if good < self._needed else None
+            text = (
+                f'recovering: {good} of {self._needed} successful checks in a row, no action is '
+                f'needed (the problem was: {reason})'
+            )
+            return (Problem(self._key, text, recovering=True),) if self.recovery else ()
+        return problems

@@ -22,7 +22,7 @@ def assert_clears(agent, own):
     """The trait stays for two good looks and goes with the third."""
     seen = passes_until(agent, well)
     assert len(seen) == GOOD_LOOKS
-    assert 'seen well 2 of 3 times' in seen[-2]
+    assert 'recovering: 2 of 3 successful checks' in seen[-2]
     assert own.own_traits() == ENABLED
     assert own.state().unhealthy == ()
 

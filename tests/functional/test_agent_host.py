@@ -44,8 +44,8 @@ def test_a_store_that_is_not_there_closes_the_host_until_it_is(host, compute, st
         store.mkdir()
         assert 'libvirt/qemu is missing' in agent.pass_now()
         (store / 'libvirt/qemu').mkdir(parents=True)
-        assert 'seen well 1 of 3 times' in agent.pass_now()
-        assert 'seen well 2 of 3 times' in agent.pass_now()
+        assert 'recovering: 1 of 3 successful checks' in agent.pass_now()
+        assert 'recovering: 2 of 3 successful checks' in agent.pass_now()
         assert 'UNHEALTHY' not in agent.pass_now()
         assert own_traits(compute) == ENABLED_TRAITS
         assert state(host).unhealthy == ()
@@ -95,7 +95,7 @@ def test_a_store_too_small_for_the_promise_closes_the_host(host, compute):
     host.configure('libvirt', file_backed_memory=2**30)
     ended = host.once()
     assert ended.status == 0
-    assert 'cannot hold what is promised: 1073741824 MiB' in ended.line
+    assert 'cannot hold the capacity: 1073741824 MiB' in ended.line
     assert own_traits(compute) == ENABLED_TRAITS | CLOSED
 
 

@@ -58,7 +58,7 @@ def test_an_unhealthy_store(cloud, boot, create):
     cloud.disk.host.run('fallocate', '--length', '900MiB', f'{MEMORY_BACKING_DIR}/filler')
     try:
         status = cloud.disk.agent.pass_now()
-        assert 'cannot hold what is promised: 1024 MiB' in status
+        assert 'cannot hold the capacity: 1024 MiB' in status
         assert own_traits(cloud, cloud.disk) == ENABLED | DISK | CLOSED
         refused = create(host='disk').show()
         assert refused['status'] == 'ERROR'

@@ -48,7 +48,7 @@ def test_check_reports_that_nothing_is_refused(run, monkeypatch, tmp_path):
     monkeypatch.setenv('RUNTIME_DIRECTORY', str(tmp_path))
     code, out, _ = run('check', where)
     assert code == 0
-    assert 'but it refuses nothing now: it has no opinion without a fresh state file: no ' in out
+    assert 'but it refuses nothing now: it does not enforce without a fresh state file: no ' in out
 
 
 def test_check_reports_what_is_wrong(run):

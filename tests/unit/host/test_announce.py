@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a look is told, and how often."""
+"""What of a check is logged, how often, and what is written."""
 
 import logging
 import os
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ from fbm_placement.host.look import HostView
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
+from fbm_placement.notices import Notices
 from fbm_placement.plan import HostFacts
 from fbm_placement.settings import AgentOptions, Settings
 
@@ -19,68 +21,85 @@ ON = Settings(capacity_mib=1000, reserved_mib=0, virt_type='kvm', ram_allocation
 OPTIONS = AgentOptions(resource_provider=None, interval=60, hook_mode='warn')
 
 
-def view(*unhealthy, store=None, draining_uuids=()):
-    problems = tuple(Problem(text, text) for text in unhealthy)
-    return HostView(HostFacts(unhealthy=problems), store, draining_uuids)
+def view(*problems, **fields):
+    return HostView(HostFacts(unhealthy=problems), **fields)
 
 
 @pytest.fixture
-def tell(caplog):
-    """Announce a look; return what it made the agent log."""
-    caplog.set_level(logging.INFO, logger='fbm_placement')
-    publisher = StatePublisher()
+def publisher():
+    return StatePublisher(Notices(time.monotonic))
 
-    def tell(one):
+
+@pytest.fixture
+def logged(caplog, publisher):
+    """Publish a check; return what that logged."""
+    caplog.set_level(logging.INFO, logger='fbm_placement')
+
+    def publish(one):
         caplog.clear()
         publisher.publish(one, ON, OPTIONS)
         return [(record.levelname, record.getMessage()) for record in caplog.records]
 
-    return tell
+    return publish
 
 
-def test_a_reason_is_told_when_it_is_new_and_its_end_once(tell):
-    """Its numbers change at each look; that is no news."""
-    assert tell(view()) == []
-    told = tell(view('12 MiB are free'))
-    assert told == [('ERROR', 'This host takes no new instance: 12 MiB are free')]
-    assert tell(view('11 MiB are free')) == []
-    told = tell(view('10 MiB are free', 'not mounted'))
-    assert told == [('ERROR', 'This host takes no new instance: not mounted')]
-    assert tell(view()) == [('INFO', 'This host takes new instances again')]
-    assert tell(view()) == []
+def test_a_problem_is_logged_when_it_is_new_and_its_end_once(logged):
+    """Its numbers change at each check, and its text as guests leave."""
+    assert logged(view()) == []
+    assert logged(view(Problem('too-small', '12 MiB are free'))) == [
+        ('ERROR', 'This host takes no new instance: 12 MiB are free')
+    ]
+    assert logged(view(Problem('too-small', '11 MiB are free'))) == []
+    both = (Problem('too-small', '10 MiB are free'), Problem('not-mounted', 'not mounted'))
+    assert logged(view(*both)) == [('ERROR', 'This host takes no new instance: not mounted')]
+    assert logged(view(Problem('store', 'recovering: 1 of 3', recovering=True))) == [
+        ('INFO', 'This host takes no new instance: recovering: 1 of 3')
+    ]
+    assert logged(view(Problem('store', 'recovering: 2 of 3', recovering=True))) == []
+    assert logged(view()) == [('INFO', 'This host takes new instances again')]
+    assert logged(view()) == []
 
 
-def test_the_state_file_is_written_at_each_look(tell):
-    store = Store('/srv/fbm', mount=Mount('/srv/fbm', 'xfs', 'dev'))
-    tell(view('full', store=store, draining_uuids=('b1',)))
+def test_a_warning_is_logged_when_it_is_new(logged):
+    assert logged(view(warning='hidden')) == [('WARNING', 'hidden')]
+    assert logged(view(warning='hidden')) == logged(view()) == []
+    assert logged(view(warning='hidden')) == [('WARNING', 'hidden')]
+
+
+def test_the_state_file_is_written_at_each_check(logged):
+    store = Store('/srv/fbm', mount=Mount('/', 'ext4', 'dev'), expected_mount='/srv/fbm')
+    logged(view(Problem('too-small', 'full'), store=store, draining_uuids=('b1',)))
     state = state_file.read(state_file.path(), state_file.uptime())
     assert (state.configured, state.hook_mode) == ('enabled', 'warn')
     assert (state.may_restart, state.unhealthy) == (('b1',), ('full',))
-    assert state.store == state_file.StoreState('/srv/fbm', '/srv/fbm', 'xfs')
+    assert state.store == state_file.StoreState('/srv/fbm', '/srv/fbm', 'ext4')
     left = state.valid_until_uptime - state_file.uptime()
     assert 3 * 60 < left < 10 * 60
+    logged(view())
+    assert state_file.read(state_file.path(), 0).unhealthy == ()
 
 
-def test_where_the_store_should_be_is_told_also_where_it_is_not(tell):
-    store = Store('/srv/fbm', mount=Mount('/', 'ext4', 'dev'), expected_mount='/srv/fbm')
-    tell(view(store=store))
-    state = state_file.read(state_file.path(), 0)
-    assert state.store.mount_point == '/srv/fbm'
-    tell(view(store=Store('/srv/fbm', mount=Mount('/', 'ext4', 'dev'))))
-    assert state_file.read(state_file.path(), 0).store.mount_point is None
-
-
-def test_a_state_file_that_cannot_be_written_is_told_once(tell, monkeypatch, tmp_path):
+def test_a_state_file_that_cannot_be_written_is_logged_once(
+    logged, publisher, monkeypatch, tmp_path
+):
     blocked = tmp_path / 'file'
     blocked.write_text('')
     monkeypatch.setenv('RUNTIME_DIRECTORY', str(blocked))
-    ((level, message),) = tell(view())
-    assert level == 'WARNING'
-    assert "without it libvirt's hook has no opinion" in message
-    assert tell(view()) == []
+    message = (
+        f"{blocked}/host.json is not written: File exists; libvirt's hook will soon not enforce: "
+        'run the agent as its unit does or as root, and check the filesystem '
+        f'(findmnt -T {blocked}, df)'
+    )
+    assert logged(view()) == [('WARNING', message)]
+    assert logged(view()) == []
+    assert publisher.error == message
+    blocked.unlink()
+    assert logged(view()) == [('INFO', f'{blocked}/host.json is written again')]
+    assert publisher.error is None
 
 
-def test_uninstalling_takes_it_away(tell):
-    tell(view())
-    StatePublisher().clear()
+def test_clear_removes_the_state_file(logged, publisher):
+    logged(view())
+    publisher.clear()
     assert not os.path.exists(state_file.path())
+    publisher.clear()

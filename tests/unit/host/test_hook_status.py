@@ -29,7 +29,7 @@ def test_half_a_hook_closes_the_host(hooks, missing):
     """But only where it refuses anybody."""
     (hooks / missing).unlink()
     (reason,) = look(hooks)
-    assert f"refuses every guest of Nova's: {hooks / missing} is missing" in reason.text
+    assert f'refuses every Nova guest: {hooks / missing} is missing' in reason.text
     assert look(hooks, 'warn') == look(hooks, 'off') == ()
 
 

@@ -7,7 +7,7 @@ import pwd
 import pytest
 
 from fbm_placement import errors
-from fbm_placement.host.libvirt import QemuConf, parse_qemu_conf, ram_directory, read_qemu_conf
+from fbm_placement.host.libvirt import QemuConf, ram_directory, read_qemu_conf
 
 
 def test_a_silent_qemu_conf_means_libvirts_defaults(tmp_path):
@@ -17,10 +17,12 @@ def test_a_silent_qemu_conf_means_libvirts_defaults(tmp_path):
     assert read_qemu_conf(str(path)) == QemuConf()
 
 
-def test_what_it_says():
-    conf = parse_qemu_conf(
+def test_the_first_of_several_settings_counts(tmp_path):
+    path = tmp_path / 'qemu.conf'
+    path.write_text(
         '  user = \'root\' # why\nmemory_backing_dir="/srv/fbm"\nmemory_backing_dir = "/b"\n'
     )
+    conf = read_qemu_conf(str(path))
     assert conf == QemuConf('/srv/fbm', 'root')
     assert conf.uids == {0}
 

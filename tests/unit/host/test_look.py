@@ -15,6 +15,7 @@ from fbm_placement.host.look import HostObserver
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
 from fbm_placement.host.store import Directory, Store
+from fbm_placement.notices import Notices
 from fbm_placement.settings import AgentOptions, Settings
 
 ON = Settings(capacity_mib=1000, reserved_mib=100, virt_type='kvm', ram_allocation_ratio=1.0)
@@ -58,8 +59,8 @@ class World:
         self.waited.append(seconds)
         self.store = self.after_wait or self.store
 
-    def observe_store(self, path, ram_files, probe, others_files):
-        self.asked.append((path, *ram_files))
+    def observe_store(self, path, guests, probe):
+        self.asked.append((path, *(guest.name for guest in guests)))
         return replace(self.store, path=path)
 
     def run(self, pid, recorded):
@@ -96,7 +97,7 @@ def test_a_host_without_a_problem(world):
     assert (view.facts.draining, view.facts.unhealthy) == (False, ())
     assert view.facts.store_is_disk
     assert view.draining_uuids == ()
-    assert world.asked == [('/srv/fbm', '/var/lib/nova/ram/libvirt/qemu/1-fb/pc.ram')]
+    assert world.asked == [('/srv/fbm', 'fb')]
 
 
 def test_a_tmpfs_is_no_disk(world):
@@ -194,7 +195,7 @@ def test_without_qemu_conf_the_store_is_known_from_the_option_only(world):
 
 def test_a_store_that_was_unmounted_is_missed_also_by_the_next_process(world):
     """Its directory is still there; host.json has the mount, what was wrong, and how far it is."""
-    good, publisher = world.store, StatePublisher()
+    good, publisher = world.store, StatePublisher(Notices(time.monotonic))
     world.view()
     world.store = replace(good, mount=Mount('/srv', 'xfs', '/dev/sda1'))
     for _ in range(2):
@@ -209,6 +210,11 @@ def test_a_store_that_was_unmounted_is_missed_also_by_the_next_process(world):
         publisher.publish(view, ON, OPTIONS)
         world.restart()
     assert world.problems() == []
+
+
+def test_the_root_filesystem_is_not_expected_again(world):
+    world.store = replace(world.store, mount=Mount('/', 'ext4', '/dev/sda1'))
+    assert [world.view().store.expected_mount for _ in range(2)] == [None, None]
 
 
 def test_a_guest_that_is_just_going_makes_no_store_too_small(world):

@@ -9,8 +9,11 @@ FULL = (Problem('too small', 'full'),)
 
 
 def recovering(good, needed):
-    text = f'seen well {good} of {needed} times in a row that it takes; there is nothing to do'
-    return (Problem('store', f'{text} but wait (it was: full)', recovering=True),)
+    text = (
+        f'recovering: {good} of {needed} successful checks in a row, no action is needed '
+        '(the problem was: full)'
+    )
+    return (Problem('store', text, recovering=True),)
 
 
 def test_a_problem_counts_at_once_and_ends_after_enough_good_checks():
@@ -28,12 +31,13 @@ def test_a_problem_counts_at_once_and_ends_after_enough_good_checks():
 
 def test_a_recovery_continues_in_the_next_process():
     """A restart of the agent ends no problem, and single passes end it after enough of them."""
-    first, second, third = (Hysteresis('store', 2) for _ in range(3))
-    assert first.recovery is None
+    first = Hysteresis('store', 2)
+    assert (first.recovery, first.last_was_good) == (None, True)
     first.after(FULL)
-    assert first.recovery == Recovery('full', 0)
-    second.restore(first.recovery)
+    assert (first.recovery, first.last_was_good) == (Recovery('full', 0), False)
+    second = Hysteresis('store', 2, first.recovery)
     assert second.after(()) == recovering(1, 2)
-    third.restore(second.recovery)
+    assert second.last_was_good
+    third = Hysteresis('store', 2, second.recovery)
     assert third.after(()) == ()
     assert third.recovery is None
