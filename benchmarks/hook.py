@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long libvirt waits for the hook, beside the shell and the Python that it runs on."""
+"""How long libvirt waits for the hook, next to the shell and the Python that it runs on."""
 
 import shutil
 import subprocess
@@ -38,7 +38,7 @@ def run() -> list[Measurement]:
 
 
 def _measure(lab: labs.Lab, store: Path | None) -> list[Measurement]:
-    # Without a mounted store the look at it is what is left out.
+    # Without a mounted store, observing it is left out.
     lab.write_state(store=labs.store_state(store) if store else None)
     xml = labs.domain(more=DEVICES).encode()
     works = {
