@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client for Placement that ``[placement]`` describes, made as nova-compute makes its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import requests
 from keystoneauth1 import adapter as ksa_adapter
 from keystoneauth1 import loading
 from oslo_config import cfg
@@ -25,10 +27,19 @@ def connect(
 ) -> PlacementClient:
     """Return a client for the Placement that the section describes; sends nothing yet.
 
-    :param before_request: see ``HttpTransport``
+    :param before_request: called before each request; what it raises (StopRequested) ends the pass
+        between two requests
     :raises ConfigurationError: the section lacks something, or names what doesn't exist
     """
-    return PlacementClient(http.HttpTransport(adapter(conf), before_request))
+    sender = adapter(conf)
+
+    def send(method: str, url: str, body: Mapping[str, Any] | None) -> requests.Response:
+        before_request()
+        json = {} if body is None else {'json': body}
+        with http.deadline():
+            return sender.request(url, method, headers={'Accept': 'application/json'}, **json)
+
+    return PlacementClient(http.Transport(send))
 
 
 def adapter(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
@@ -38,33 +49,30 @@ def adapter(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
         auth = loading.load_auth_from_conf_options(conf, group)
         if auth is None:
             raise errors.ConfigurationError([_NO_AUTH_TYPE])
-        _limit_one_request(conf)
+        timeout = _timeout(conf[group].timeout)
         return loading.load_adapter_from_conf_options(
             conf,
             group,
-            session=loading.load_session_from_conf_options(conf, group, auth=auth),
+            session=loading.load_session_from_conf_options(
+                conf, group, auth=auth, timeout=timeout
+            ),
             auth=auth,
             client_name='fbm-agent',
             client_version=fbm_placement.version(),
             default_microversion=names.MICROVERSION,
             raise_exc=False,
+            # keystoneauth's own retries sleep where no signal ends it; the loop tries again.
+            connect_retries=0,
+            status_code_retries=0,
         )
     # keystoneauth's own checks of the section end in TypeError and ValueError.
     except (*http.UNUSABLE, TypeError, ValueError) as exc:
         raise http.unusable(exc) from exc
 
 
-def _limit_one_request(conf: cfg.ConfigOpts) -> None:
-    """Keep one request short: keystoneauth's own retries sleep where no signal ends it.
-
-    The loop tries again by itself, and notifies systemd's watchdog between requests.
-    """
-    section = conf[names.PLACEMENT_GROUP]
-    if section.timeout is None or section.timeout > LONGEST_TIMEOUT_SECONDS:
-        conf.set_override('timeout', LONGEST_TIMEOUT_SECONDS, names.PLACEMENT_GROUP)
-    elif section.timeout <= 0:
+def _timeout(seconds: float | None) -> float:
+    if seconds is not None and seconds <= 0:
         raise errors.ConfigurationError(
-            [f'[placement]timeout is {section.timeout}: expected seconds, more than 0']
+            [f'[placement]timeout is {seconds}: expected seconds, more than 0']
         )
-    for option in ('connect_retries', 'status_code_retries'):
-        conf.set_override(option, 0, names.PLACEMENT_GROUP)
+    return min(seconds or LONGEST_TIMEOUT_SECONDS, LONGEST_TIMEOUT_SECONDS)

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request to Placement over HTTP: the parsed answer, or one clear error.
-
-``HttpTransport`` sends through keystoneauth. The scheduler's transport sends through Nova's own
-client and shares ``errors_of`` and ``parsed``.
-"""
+"""One request to Placement over HTTP: the parsed answer, or one clear error."""
 
 import contextlib
 import datetime
@@ -15,12 +11,12 @@ import socket
 import ssl
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
 import requests
-from keystoneauth1 import adapter as ksa_adapter
 from keystoneauth1 import exceptions as ksa_exceptions
 from oslo_config import cfg
 from urllib3 import exceptions as urllib3_exceptions
@@ -33,6 +29,9 @@ REQUEST_DEADLINE_SECONDS = 75.0
 
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 _EXCERPT = 120
+
+Send = Callable[[str, str, Mapping[str, Any] | None], requests.Response]
+"""Sends one request (method, path with query, body), and may fail in any way."""
 
 UNUSABLE = (
     ksa_exceptions.MissingRequiredOptions,
@@ -53,27 +52,31 @@ _NO_ANSWER = (
     AttributeError,
 )
 
+_NO_USER = (
+    '; expected [placement]username, password and project of a valid service user '
+    'with a role there'
+)
 _NO_ENDPOINT = (
     'the service catalogue has no such endpoint; expected one of service type "placement" for '
     '[placement]region_name and valid_interfaces (openstack catalog list), with a token of '
     '[placement]project_name, or [placement]endpoint_override'
 )
-
+_UNREADABLE = 'Keystone answered something that is no token'
+_TIMED_OUT = '{cause}; is the service up, or [placement]timeout too short?'
+_NO_SCHEME = 'the URL has no http:// or https://; {url}'
 _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     (ksa_exceptions.EndpointNotFound, _NO_ENDPOINT),
-    (
-        ksa_exceptions.ConnectTimeout,
-        '{cause}; is the service up, or [placement]timeout too short?',
-    ),
+    (ksa_exceptions.ConnectTimeout, _TIMED_OUT),
+    (ksa_exceptions.InvalidResponse, _UNREADABLE),
     (socket.gaierror, 'name look-up failed ({cause}); {url}'),
     (ssl.SSLError, 'TLS failed ({cause}); check [placement]cafile; {url}'),
     (ConnectionRefusedError, 'connection refused (is the service up?); {url}'),
     (http.client.RemoteDisconnected, 'the connection was closed without an answer; {url}'),
-    (requests.exceptions.InvalidSchema, 'the URL has no http:// or https://; {url}'),
-    (requests.exceptions.MissingSchema, 'the URL has no http:// or https://; {url}'),
+    (requests.exceptions.InvalidSchema, _NO_SCHEME),
+    (requests.exceptions.MissingSchema, _NO_SCHEME),
     (urllib3_exceptions.IncompleteRead, 'the answer broke off; {url}'),
 )
-"""The first of these that is found in a chain of errors explains it."""
+"""What explains a chain of errors: its first link that is one of these."""
 
 _KINDS: Mapping[int, type[errors.PlacementError]] = {
     400: errors.BadRequestError,
@@ -81,53 +84,51 @@ _KINDS: Mapping[int, type[errors.PlacementError]] = {
     404: errors.NotFoundError,
     409: errors.ConflictError,
 }
-"""By status, where Placement itself answers."""
+"""By the status with which Placement itself answers; others are a PlacementError."""
 
 _ADVICE = {
     401: '; the token was refused: check [placement] against the service user in Keystone',
     403: '; the user in [placement] needs the role "service" (or "admin") in its project',
     406: f'; microversion {names.MICROVERSION} is needed (Placement of Rocky or later)',
 }
-
 _FOREIGN = "; this is not Placement's own answer: is it a proxy, or has the endpoint moved?"
 
 _KEYSTONE_AWAY = 'The Keystone service is temporarily unavailable'
 """Of keystonemiddleware (auth_token/__init__.py), which answers in Placement's place."""
-_UNCHECKED = 'Placement cannot check tokens: is Keystone up, and its database?'
 
 
-class HttpTransport:
-    """Sends requests through a keystoneauth adapter."""
+class Transport:
+    """Sends requests and parses the answers."""
 
-    def __init__(
-        self,
-        adapter: ksa_adapter.Adapter,
-        before_request: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Send through ``adapter``.
-
-        :param before_request: called before each request; what it raises (StopRequested) ends the
-            pass between two requests
-        """
-        self._adapter = adapter
-        self._before_request = before_request
+    def __init__(self, send: Send) -> None:
+        """Let ``send`` do the sending."""
+        self._send = send
 
     def get(self, path: str, **params: str) -> Mapping[str, Any]:
-        """GET a JSON object; raises what ``errors_of`` and ``parsed`` raise."""
-        return self._send('GET', path, params=params)
+        """GET a JSON object.
+
+        :raises PlacementError: or the subclass of it that the status stands for
+        :raises ConfigurationError: ``[placement]`` cannot be used
+        """
+        query = f'?{urllib.parse.urlencode(params)}' if params else ''
+        return self._exchange('GET', path, query, None)
 
     def put(self, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-        """PUT a JSON object and return the answer; raises what ``get`` raises."""
-        return self._send('PUT', path, **({} if body is None else {'json': body}))
+        """PUT a JSON object and return the answer, empty if there is none; raises as ``get``."""
+        return self._exchange('PUT', path, '', body)
 
-    def _send(self, method: str, path: str, **kwargs: Any) -> Mapping[str, Any]:
-        self._before_request()
+    def _exchange(
+        self, method: str, path: str, query: str, body: Mapping[str, Any] | None
+    ) -> Mapping[str, Any]:
         request = f'{method} {path}'
-        with errors_of(request), deadline():
-            response = self._adapter.request(
-                path, method, headers={'Accept': 'application/json'}, **kwargs
-            )
-        return parsed(response, request)
+        try:
+            response = self._send(method, path + query, body)
+        except UNUSABLE as exc:
+            raise unusable(exc) from exc
+        except _NO_ANSWER as exc:
+            retry_after = _retry_after(getattr(exc, 'response', None))
+            raise errors.PlacementError(f'{request}: {_cause(exc)}', retry_after) from exc
+        return _parsed(response, request)
 
 
 @contextlib.contextmanager
@@ -152,31 +153,20 @@ def deadline(seconds: float = REQUEST_DEADLINE_SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@contextlib.contextmanager
-def errors_of(request: str) -> Iterator[None]:
-    """Turn each failure to get a response into an error of this project.
-
-    :param request: for the message, e.g. ``GET /traits``
-    :raises ConfigurationError: ``[placement]`` cannot be used
-    :raises PlacementError: there was no answer
-    """
-    try:
-        yield
-    except UNUSABLE as exc:
-        raise unusable(exc) from exc
-    except _NO_ANSWER as exc:
-        response = exc.response if isinstance(exc, ksa_exceptions.HttpError) else None
-        raise errors.PlacementError(f'{request}: {_cause(exc)}', _retry_after(response)) from exc
+def unusable(exc: Exception) -> errors.ConfigurationError:
+    """Return why ``[placement]`` cannot be used, without its values: one may be the password."""
+    why = words.config_error_text(exc)
+    if isinstance(exc, (cfg.NoSuchOptError, cfg.TemplateSubstitutionError)):
+        why = (
+            'a value has a $ that names no option; write $$ for a $ (a password may hold one), '
+            'or write the value out'
+        )
+    return errors.ConfigurationError([f'[placement]: {why}'])
 
 
-def parsed(response: requests.Response, request: str) -> Mapping[str, Any]:
-    """Return the JSON object of a response, empty where a 201 or 204 has none.
-
-    :param request: as for ``errors_of``
-    :raises PlacementError: or one of its subclasses: it is not a success, or not a JSON object
-    """
+def _parsed(response: requests.Response, request: str) -> Mapping[str, Any]:
     if not response.ok:
-        raise _refusal(response, request)
+        raise _refused(response, request)
     if response.status_code in (201, 204) and not response.content:
         return {}
     try:
@@ -192,19 +182,7 @@ def parsed(response: requests.Response, request: str) -> Mapping[str, Any]:
     return body
 
 
-def unusable(exc: Exception) -> errors.ConfigurationError:
-    """Return why ``[placement]`` cannot be used, without its values: one may be the password."""
-    if isinstance(exc, (cfg.NoSuchOptError, cfg.TemplateSubstitutionError)):
-        why = (
-            'a value has a $ that names no option; write $$ for a $ (a password may hold one), '
-            'or write the value out'
-        )
-    else:
-        why = words.config_error_text(exc)
-    return errors.ConfigurationError([f'[placement]: {why}'])
-
-
-def _refusal(response: requests.Response, request: str) -> errors.PlacementError:
+def _refused(response: requests.Response, request: str) -> errors.PlacementError:
     status, code, kind = response.status_code, None, errors.PlacementError
     try:
         error = response.json()['errors'][0]
@@ -212,16 +190,41 @@ def _refusal(response: requests.Response, request: str) -> errors.PlacementError
         code = str(error.get('code', 'placement.undefined_code'))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         detail = _excerpt(response)
-    line = f'{request}: {status} {response.reason or ""}: {detail}'
+    line = f'{status} {response.reason or ""}: {detail}'
     if _KEYSTONE_AWAY in response.text:
-        line = f'{request}: {status}: {_UNCHECKED}'
+        line = f'{status}: Placement cannot check tokens: is Keystone up, and its database?'
     elif code is None:
         line += f'{_ADVICE.get(status, _FOREIGN)} (requested: {one_line(response.url)})'
     else:
         line += _ADVICE.get(status, '')
         if status != 409 or code == 'placement.concurrent_update':
             kind = _KINDS.get(status, kind)
-    return kind(line, _retry_after(response))
+    return kind(f'{request}: {line}', _retry_after(response))
+
+
+def _cause(exc: Exception) -> str:
+    """Return the line that explains why there was no answer: urllib3 wraps it four deep."""
+    if isinstance(exc, ksa_exceptions.HttpError):
+        advice = _NO_USER if exc.http_status == 401 else ''
+        return f'Keystone answered {exc.http_status} ({one_line(exc)}){advice}'
+    if not isinstance(exc, (ksa_exceptions.ClientException, OSError)):
+        return f'{_UNREADABLE} ({type(exc).__name__})'
+    # keystoneauth's message begins with the URL, then repeats urllib3's.
+    url = one_line(exc).split(': HTTP', 1)[0].split(': (', 1)[0]
+    seen: list[BaseException] = []
+    waiting: list[object] = [exc]
+    for link in waiting:  # it grows meanwhile, the outermost first
+        if not isinstance(link, BaseException) or link in seen:
+            continue
+        for kind, text in _CAUSES:
+            if isinstance(link, kind):
+                return text.format(cause=one_line(link), url=url)
+        # The exceptions of requests are OSErrors too, but without the system's text.
+        if isinstance(link, OSError) and link.strerror:
+            return f'{link.strerror}; {url}'
+        seen.append(link)
+        waiting += [link.__cause__, link.__context__, getattr(link, 'reason', None), *link.args]
+    return one_line(exc)
 
 
 def _excerpt(response: requests.Response) -> str:
@@ -245,41 +248,3 @@ def _retry_after(response: requests.Response | None) -> float | None:
         except (ValueError, OverflowError):
             return None
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS) if math.isfinite(seconds) else None
-
-
-def _cause(exc: Exception) -> str:
-    """Return the line that explains why there was no answer; urllib3 wraps it four deep."""
-    if isinstance(exc, ksa_exceptions.HttpError):
-        line = f'Keystone answered {exc.http_status} ({one_line(exc)})'
-        if exc.http_status == 401:
-            line += (
-                '; expected [placement]username, password and project of a valid service user '
-                'with a role there'
-            )
-        return line
-    if isinstance(exc, ksa_exceptions.InvalidResponse):
-        return f'Keystone answered something that is no token: {_excerpt(exc.response)}'
-    if not isinstance(exc, (ksa_exceptions.ClientException, OSError)):
-        return f'Keystone answered something that is no token ({type(exc).__name__})'
-    # keystoneauth's message begins with the URL, then repeats urllib3's.
-    url = one_line(exc).split(': HTTP', 1)[0].split(': (', 1)[0]
-    for link in _chain(exc):
-        for kind, text in _CAUSES:
-            if isinstance(link, kind):
-                return text.format(cause=one_line(link), url=url)
-        # The exceptions of requests are OSErrors too, but without the system's text.
-        if isinstance(link, OSError) and link.strerror:
-            return f'{link.strerror}; {url}'
-    return one_line(exc)
-
-
-def _chain(exc: BaseException) -> list[BaseException]:
-    """Return the error and all that it wraps, the outermost first."""
-    links: list[BaseException] = []
-    waiting: list[object] = [exc]
-    for link in waiting:  # it grows meanwhile
-        if isinstance(link, BaseException) and link not in links:
-            links.append(link)
-            waiting += [link.__cause__, link.__context__, getattr(link, 'reason', None)]
-            waiting += link.args
-    return links

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is read from and written to Placement: providers, inventory, traits, allocations."""
 
-from collections.abc import Callable, Collection, Mapping
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from fbm_placement import errors, names
+from fbm_placement.http import Transport
 from fbm_placement.plan import Inventory
-
-T = TypeVar('T')
 
 
 @dataclass(frozen=True)
@@ -28,25 +28,15 @@ class Allocations:
     consumers: int
 
 
-class Transport(Protocol):
-    """Sends one request and returns the parsed answer; raises PlacementError."""
-
-    def get(self, path: str, **params: str) -> Mapping[str, Any]:
-        """GET a JSON object."""
-
-    def put(self, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-        """PUT a JSON object and return the answer, empty where there is none."""
-
-
 class PlacementClient:
     """The requests of the agent and of the scheduler's side.
 
-    Every method may raise PlacementError or one of its subclasses, and what its transport raises.
+    Every method may raise PlacementError or one of its subclasses, and what ``send`` raises.
     """
 
     def __init__(self, transport: Transport) -> None:
         """Send through ``transport``."""
-        self._http = transport
+        self.transport = transport
 
     def providers(self, **query: str) -> list[Provider]:
         """Return the providers with this ``uuid`` or ``name`` (one or none, as both are unique).
@@ -55,18 +45,17 @@ class PlacementClient:
         this is not Placement's root.
         """
         path = '/resource_providers'
-        body = self._http.get(path, **query)
-        return _read(path, lambda b: [_provider(p) for p in b['resource_providers']], body)
+        body = self.transport.get(path, **query)
+        with _expected_shape(path):
+            return [_provider(record) for record in body['resource_providers']]
 
     def inventory(self, uuid: str) -> tuple[int, Inventory | None]:
         """Return the provider's generation and MEMORY_MB record, None where it has none."""
         path = f'/resource_providers/{uuid}/inventories'
-
-        def parse(body: Mapping[str, Any]) -> tuple[int, Inventory | None]:
+        body = self.transport.get(path)
+        with _expected_shape(path):
             record = body['inventories'].get(names.MEMORY_MB)
             return _generation(body), None if record is None else _inventory(record)
-
-        return _read(path, parse, self._http.get(path))
 
     def put_inventory(self, uuid: str, generation: int, inventory: Inventory) -> int:
         """Replace the MEMORY_MB record, all six fields of it, and return the new generation.
@@ -75,13 +64,14 @@ class PlacementClient:
         :raises BadRequestError: the provider has no MEMORY_MB record (any more)
         """
         path = f'/resource_providers/{uuid}/inventories/{names.MEMORY_MB}'
-        body = {'resource_provider_generation': generation, **asdict(inventory)}
-        return _read(path, _generation, self._http.put(path, body))
+        return self._put(path, generation, asdict(inventory))
 
     def traits(self, uuid: str) -> tuple[int, frozenset[str]]:
         """Return the provider's generation and all of its traits."""
         path = f'/resource_providers/{uuid}/traits'
-        return _read(path, _traits, self._http.get(path))
+        body = self.transport.get(path)
+        with _expected_shape(path):
+            return _generation(body), _names(body['traits'])
 
     def put_traits(self, uuid: str, generation: int, traits: Collection[str]) -> int:
         """Replace the provider's whole set of traits and return the new generation.
@@ -90,28 +80,22 @@ class PlacementClient:
         :raises BadRequestError: one of the traits doesn't exist (any more)
         """
         path = f'/resource_providers/{uuid}/traits'
-        body = {'resource_provider_generation': generation, 'traits': sorted(traits)}
-        return _read(path, _generation, self._http.put(path, body))
+        return self._put(path, generation, {'traits': sorted(traits)})
 
     def allocations(self, uuid: str) -> Allocations:
         """Return what instances hold of the provider's MEMORY_MB."""
         path = f'/resource_providers/{uuid}/allocations'
-
-        def parse(body: Mapping[str, Any]) -> Allocations:
-            amounts = [
-                _whole(allocation['resources'][names.MEMORY_MB])
-                for allocation in body['allocations'].values()
-                if names.MEMORY_MB in allocation['resources']
-            ]
-            return Allocations(allocated_mib=sum(amounts), consumers=len(amounts))
-
-        return _read(path, parse, self._http.get(path))
+        body = self.transport.get(path)
+        with _expected_shape(path):
+            held = [allocation['resources'] for allocation in body['allocations'].values()]
+            amounts = [_whole(one[names.MEMORY_MB]) for one in held if names.MEMORY_MB in one]
+        return Allocations(allocated_mib=sum(amounts), consumers=len(amounts))
 
     def create_missing_traits(self, wanted: Collection[str]) -> frozenset[str]:
         """Create those of the ``wanted`` traits that don't exist, and return them."""
-        body = self._http.get('/traits', name='in:' + ','.join(sorted(wanted)))
-        there = _read('/traits', lambda b: _names(b['traits']), body)
-        missing = frozenset(wanted) - there
+        body = self.transport.get('/traits', name='in:' + ','.join(sorted(wanted)))
+        with _expected_shape('/traits'):
+            missing = frozenset(wanted) - _names(body['traits'])
         for trait in sorted(missing):
             self.create_trait(trait)
         return missing
@@ -121,12 +105,18 @@ class PlacementClient:
 
         :raises BadRequestError: the name does not begin with ``CUSTOM_``
         """
-        self._http.put(f'/traits/{name}')
+        self.transport.put(f'/traits/{name}')
+
+    def _put(self, path: str, generation: int, record: Mapping[str, Any]) -> int:
+        body = self.transport.put(path, {'resource_provider_generation': generation, **record})
+        with _expected_shape(path):
+            return _generation(body)
 
 
-def _read(path: str, parse: Callable[[Mapping[str, Any]], T], body: Mapping[str, Any]) -> T:
+@contextlib.contextmanager
+def _expected_shape(path: str) -> Iterator[None]:
     try:
-        return parse(body)
+        yield
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise errors.PlacementError(
             f'{path}: JSON that is not what Placement answers here ({type(exc).__name__}: {exc}); '
@@ -134,12 +124,9 @@ def _read(path: str, parse: Callable[[Mapping[str, Any]], T], body: Mapping[str,
         ) from exc
 
 
-def _provider(body: Mapping[str, Any]) -> Provider:
-    return Provider(
-        uuid=str(body['uuid']),
-        name=str(body['name']),
-        is_root=body['parent_provider_uuid'] is None,
-    )
+def _provider(record: Mapping[str, Any]) -> Provider:
+    is_root = record['parent_provider_uuid'] is None
+    return Provider(uuid=str(record['uuid']), name=str(record['name']), is_root=is_root)
 
 
 def _generation(body: Mapping[str, Any]) -> int:
@@ -147,18 +134,11 @@ def _generation(body: Mapping[str, Any]) -> int:
 
 
 def _inventory(record: Mapping[str, Any]) -> Inventory:
+    whole = ('total', 'reserved', 'min_unit', 'max_unit', 'step_size')
     return Inventory(
-        total=_whole(record['total']),
-        reserved=_whole(record['reserved']),
-        min_unit=_whole(record['min_unit']),
-        max_unit=_whole(record['max_unit']),
-        step_size=_whole(record['step_size']),
+        **{name: _whole(record[name]) for name in whole},
         allocation_ratio=float(record['allocation_ratio']),
     )
-
-
-def _traits(body: Mapping[str, Any]) -> tuple[int, frozenset[str]]:
-    return _generation(body), _names(body['traits'])
 
 
 def _names(value: object) -> frozenset[str]:

@@ -6,7 +6,7 @@ import socket
 import pytest
 import requests_mock as requests_mock_module
 
-from fbm_placement import connection, errors, http, provider, words
+from fbm_placement import connection, errors, provider, words
 from fbm_placement.cmd import agent as command
 from fbm_placement.conf import reader
 from fbm_placement.placement import PlacementClient
@@ -90,7 +90,7 @@ def test_a_timeout_of_no_time(home, timeout):
 def test_keystone_answers_something_that_is_no_token(home, body, headers):
     """Keystoneauth lets KeyError, TypeError and ValueError out."""
     home.write(PASSWORD_AUTH + 'password = secret\n')
-    requester = http.HttpTransport(connection.adapter(home.load()))
+    requester = connection.connect(home.load()).transport
     with requests_mock_module.Mocker() as requests:
         requests.post(f'{KEYSTONE}/auth/tokens', json=body, headers=headers, status_code=201)
         requests.get('http://placement.test/traits', json={})
@@ -105,7 +105,7 @@ def test_keystone_answers_something_that_is_no_token(home, body, headers):
 def test_a_retry_after_that_is_none(home, value):
     """It asks for nothing, so the agent's own time holds."""
     home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\n')
-    requester = http.HttpTransport(connection.adapter(home.load()))
+    requester = connection.connect(home.load()).transport
     with requests_mock_module.Mocker() as requests:
         requests.get(
             'http://placement.test/traits', status_code=503, headers={'Retry-After': value}
@@ -145,7 +145,7 @@ def test_a_generation_that_is_no_whole_number(generation):
 def test_json_nested_too_deep(home):
     """The parser gives up on it with RecursionError."""
     home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\n')
-    requester = http.HttpTransport(connection.adapter(home.load()))
+    requester = connection.connect(home.load()).transport
     with requests_mock_module.Mocker() as requests:
         for status in (200, 500):
             requests.get('http://placement.test/traits', text='[' * 100_000, status_code=status)

@@ -14,8 +14,7 @@ import urllib3.util.connection
 
 import fbm_placement
 from fbm_placement import errors
-from fbm_placement.connection import adapter
-from fbm_placement.http import HttpTransport
+from fbm_placement.connection import connect
 from tests.unit import fake_placement
 from tests.unit.fake_placement import TOKEN, URL
 
@@ -55,14 +54,14 @@ def debug_log(caplog):
 @pytest.fixture
 def requester(nova_conf, debug_log):
     """Return a requester with a token that needs no Keystone."""
-    return HttpTransport(adapter(nova_conf()))
+    return connect(nova_conf()).transport
 
 
 @pytest.fixture
 def password_requester(home, debug_log):
     """Return a requester that asks Keystone for a token first."""
     home.write(V3PASSWORD)
-    return HttpTransport(adapter(home.load()))
+    return connect(home.load()).transport
 
 
 def trouble(work, kind=errors.PlacementError):
@@ -135,7 +134,7 @@ def test_asked_before_each_request(nova_conf, http):
         if len(asked) == 3:
             raise errors.StopRequested
 
-    requester = HttpTransport(adapter(nova_conf()), before_request)
+    requester = connect(nova_conf(), before_request).transport
     requester.get(PATH)
     requester.get(PATH)
     with pytest.raises(errors.StopRequested):
@@ -410,7 +409,7 @@ def test_tls(home, monkeypatch, peer, debug_log):
         raise ssl.SSLCertVerificationError(1, 'certificate verify failed: self-signed')
 
     monkeypatch.setattr(ssl.SSLContext, 'wrap_socket', refuse)
-    line = str(trouble(lambda: HttpTransport(adapter(home.load())).get(PATH)))
+    line = str(trouble(lambda: connect(home.load()).transport.get(PATH)))
     assert 'TLS failed (' in line
     assert 'certificate verify failed: self-signed' in line
     assert 'check [placement]cafile' in line
@@ -422,7 +421,7 @@ def test_a_server_without_tls(home, peer, debug_log):
     """Https where http is spoken is a TLS failure too."""
     peer.sendall(b'HTTP/1.1 400 Bad Request\r\n\r\n')
     home.write('[placement]\nauth_type = none\nendpoint = https://placement.test\n')
-    assert 'TLS failed (' in str(trouble(lambda: HttpTransport(adapter(home.load())).get(PATH)))
+    assert 'TLS failed (' in str(trouble(lambda: connect(home.load()).transport.get(PATH)))
 
 
 def test_a_missing_cafile(home, debug_log):
@@ -430,7 +429,7 @@ def test_a_missing_cafile(home, debug_log):
     home.write(
         '[placement]\nauth_type = none\nendpoint = https://placement.test\ncafile = /none.pem\n'
     )
-    assert '/none.pem' in str(trouble(lambda: HttpTransport(adapter(home.load())).get(PATH)))
+    assert '/none.pem' in str(trouble(lambda: connect(home.load()).transport.get(PATH)))
 
 
 def test_keystone_is_away_for_placement(requester, http):
@@ -445,7 +444,7 @@ def test_keystone_is_away_for_placement(requester, http):
 def test_a_server_that_never_answers(home, peer, debug_log):
     """[placement]timeout ends the wait for an answer."""
     home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\ntimeout = 1\n')
-    line = str(trouble(lambda: HttpTransport(adapter(home.load())).get(PATH)))
+    line = str(trouble(lambda: connect(home.load()).transport.get(PATH)))
     assert 'timed out' in line
     assert '[placement]timeout too short?' in line
 
@@ -472,7 +471,7 @@ def test_a_broken_answer(requester, peer, raw):
 def test_an_endpoint_that_is_no_url(home, debug_log, url):
     """An ``endpoint_override`` that no request can be sent to is told."""
     home.write(f'[placement]\nauth_type = none\nendpoint_override = {url}\n')
-    assert url in str(trouble(lambda: HttpTransport(adapter(home.load())).get(PATH)))
+    assert url in str(trouble(lambda: connect(home.load()).transport.get(PATH)))
 
 
 # Keystone, before Placement is asked.
@@ -582,7 +581,7 @@ def test_keystone_is_asked_for_its_versions_in_vain(home, http, debug_log):
     """``auth_type = password`` asks the root first; that can fail too."""
     home.write(V3PASSWORD.replace('v3password', 'password').replace('/v3', '/'))
     http.get('http://keystone.test/', status_code=503)
-    line = str(trouble(lambda: HttpTransport(adapter(home.load())).get(PATH)))
+    line = str(trouble(lambda: connect(home.load()).transport.get(PATH)))
     assert 'auth_url' in line
     assert '503' in line
 
