@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the filter takes with ``prefilter = false``, beside the cheapest of Nova's own."""
+"""How long the filter takes with ``prefilter = false``, against the cheapest of Nova's own."""
 
 import contextlib
 import logging
@@ -11,6 +11,7 @@ from unittest import mock
 import nova.conf
 from nova import objects
 from nova.scheduler import host_manager
+from nova.scheduler.client import report
 from nova.scheduler.filters import (
     aggregate_instance_extra_specs,
     compute_capabilities_filter,
@@ -20,10 +21,9 @@ from nova.scheduler.filters import (
 from oslo_utils import timeutils
 
 from benchmarks.measurement import Measurement
-from fbm_filters import FileBackedMemoryFilter, placement, policy
-from fbm_filters.placement import EnsuredTraits
-from fbm_filters.snapshot import Snapshots
-from fbm_placement.names import OWN_TRAITS, TRAIT_ENABLED, TRAIT_UNHEALTHY
+from fbm_filters import FileBackedMemoryFilter, policy
+from fbm_placement.names import TRAIT_ENABLED, TRAIT_UNHEALTHY
+from tests.unit.filters.fake_client import FakeClient
 
 HOSTS = 10_000
 ROUNDS = 9
@@ -92,24 +92,17 @@ def _work(
 @contextlib.contextmanager
 def _filter_alone(hosts: list['host_manager.HostState']) -> Iterator[FileBackedMemoryFilter]:
     """The filter with a fresh snapshot: half of the hosts are enabled, on tmpfs."""
-    providers = {trait: frozenset[str]() for trait in OWN_TRAITS}
-    providers[TRAIT_ENABLED] = frozenset(host.uuid for host in hosts[::2])
-    providers[TRAIT_UNHEALTHY] = frozenset({str(uuid.uuid4())})
+    client = FakeClient()
+    client.providers = {host.uuid: {TRAIT_ENABLED} for host in hosts[::2]}
+    client.providers[str(uuid.uuid4())] = {TRAIT_UNHEALTHY}
     conf = nova.conf.CONF
     policy.register_opts(conf)
     conf.set_override('prefilter', False, group='file_backed_memory')
     logging.getLogger('fbm_filters').setLevel(logging.WARNING)
     try:
-        with (
-            mock.patch.object(placement, 'providers_with', lambda _, trait: providers[trait]),
-            mock.patch.object(placement, 'create_missing_traits'),
-        ):
-            alone = FileBackedMemoryFilter()
+        with mock.patch.object(report, 'report_client_singleton', return_value=client):
             # Time stands still, so the snapshot is never older than a request.
-            alone._snapshots = Snapshots(  # noqa: SLF001
-                EnsuredTraits(1, clock=lambda: 0.0), 1, clock=lambda: 0.0
-            )
-            yield alone
+            yield FileBackedMemoryFilter(clock=lambda: 0.0)
     finally:
         conf.clear_override('prefilter', group='file_backed_memory')
 

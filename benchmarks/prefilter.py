@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the pre-filter asks of database and Placement, beside Nova's whole scheduling."""
+"""What the pre-filter asks of database and Placement, against Nova's whole scheduling."""
 
 import logging
 import unittest
@@ -18,7 +18,7 @@ BUDGETS = {
 
 
 _measured: dict[str, tuple[costs.Cost, costs.Cost]] = {}
-# Beside the test case, which Nova empties when it is over.
+# Not in the test case: Nova empties it when it is over.
 
 
 class _Case(costs.CostsTestCase):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the filter's snapshot of 10,000 providers costs, beside the bare requests for it."""
+"""What the filter's snapshot of 10,000 providers costs, against the bare requests for it."""
 
 import gc
 import logging
@@ -8,9 +8,14 @@ import tracemalloc
 from collections.abc import Callable
 
 from benchmarks.measurement import Measurement
-from fbm_filters.placement import MICROVERSION, EnsuredTraits
-from fbm_filters.snapshot import Snapshots
-from fbm_placement.names import OWN_TRAITS, TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
+from fbm_filters.placement import ensured_traits, snapshots
+from fbm_placement.names import (
+    MICROVERSION,
+    OWN_TRAITS,
+    TRAIT_DISK,
+    TRAIT_ENABLED,
+    TRAIT_UNHEALTHY,
+)
 from tests.functional.nova.lone_placement import LonePlacement
 
 PROVIDERS = 10_000
@@ -44,11 +49,11 @@ def _measure(placement: LonePlacement) -> list[Measurement]:
     def plain_gets() -> int:
         return sum(len(placement.client.get(url, version=MICROVERSION).content) for url in urls)
 
-    traits = EnsuredTraits(refresh_interval=3600)
-    traits.ensure(placement.context)
+    traits = ensured_traits(3600)
+    traits.get(placement.context)
 
     def take() -> object:
-        return Snapshots(traits, refresh_interval=60).recent(placement.context)
+        return snapshots(traits, 60).get(placement.context)
 
     read = plain_gets()
     take()

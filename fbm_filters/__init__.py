@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep instances where their memory can be what it should be: nova-scheduler's side.
+"""The scheduler's side: keeps instances off hosts whose file-backed memory does not fit them.
 
-``rules.py`` holds the decision table; ``facts.py`` and ``live_migration.py`` read a request;
+``rules.py`` holds the decision table; ``facts.py`` and ``moves.py`` read a request;
 ``prefilter.py`` and ``host_filter.py`` are what Nova calls.
 """
 
@@ -11,7 +11,7 @@ __all__ = ('FileBackedMemoryFilter',)
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs Nova only when it is asked for: the options' documentation has no Nova."""
+    """Import what needs Nova when it is used: the options' documentation is built without Nova."""
     if name in __all__:
         return getattr(importlib.import_module('fbm_filters.host_filter'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

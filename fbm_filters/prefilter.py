@@ -7,14 +7,15 @@ Nova has no plug point for pre-filters, but a plain list, the same in every rele
 
 import threading
 
-from nova import context as nova_context
-from nova import exception, objects
+from nova import exception
+from nova.context import RequestContext
+from nova.objects.request_spec import RequestSpec
 from nova.scheduler import request_filter
 from nova.scheduler import utils as scheduler_utils
 from oslo_log import log
 
-from fbm_filters.decision import CANNOT_TELL, answer_for, goes_on_without_placement
-from fbm_filters.placement import EnsuredTraits
+from fbm_filters.decision import NOT_KNOWN, answer_for, continues_without_traits
+from fbm_filters.fresh import Fresh
 from fbm_filters.rules import SUBJECT, Policy
 
 LOG = log.getLogger(__name__)
@@ -23,17 +24,15 @@ _registering = threading.Lock()
 
 
 class PreFilter:
-    """Asks the rules about each request and tells Placement through the request's traits."""
+    """Decides about each request, and adds required and forbidden traits to it."""
 
-    def __init__(self, policy: Policy, traits: EnsuredTraits) -> None:
-        """Decide by ``policy``, and name traits only when ``traits`` says that they exist."""
+    def __init__(self, policy: Policy, traits: Fresh[None]) -> None:
+        """Decide by ``policy``, and name traits only where ``traits`` has made them exist."""
         self._policy = policy
         self._traits = traits
         self.__name__ = 'file_backed_memory_filter'  # Nova logs functions by their names
 
-    def __call__(
-        self, context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'
-    ) -> bool:
+    def __call__(self, context: RequestContext, spec: RequestSpec) -> bool:
         """Restrict one request; return whether it did, as Nova's own pre-filters do.
 
         :raises nova.exception.RequestFilterFailed: there is no fitting host, or it can't be known
@@ -45,11 +44,9 @@ class PreFilter:
         except Exception as exc:
             # Anything else that leaves a pre-filter leaves servers in ERROR, or moves hanging.
             LOG.exception('File-backed memory: the pre-filter failed')
-            raise exception.RequestFilterFailed(reason=CANNOT_TELL) from exc
+            raise exception.RequestFilterFailed(reason=NOT_KNOWN) from exc
 
-    def _restrict(
-        self, context: 'nova_context.RequestContext', spec: 'objects.RequestSpec'
-    ) -> bool:
+    def _restrict(self, context: RequestContext, spec: RequestSpec) -> bool:
         if scheduler_utils.request_is_rebuild(spec):
             return False
         answer = answer_for(context, spec, self._policy)
@@ -57,9 +54,9 @@ class PreFilter:
             LOG.info('Instance %s: %s', spec.instance_uuid, answer.refusal)
             raise exception.RequestFilterFailed(reason=answer.refusal)
         try:
-            self._traits.ensure(context)
+            self._traits.get(context)
         except Exception as exc:
-            if goes_on_without_placement(spec, answer, exc):
+            if continues_without_traits(spec, answer, exc):
                 return False
             rule = answer.restrictions[0]
             reason = f'{SUBJECT}: {rule}, but Placement does not answer; try again later'
@@ -78,7 +75,7 @@ class PreFilter:
 
 
 def register(prefilter: PreFilter | None) -> None:
-    """Make ``prefilter`` the one of ours in Nova's list; None takes an earlier one away."""
+    """Make ``prefilter`` the one of ours in Nova's list; None removes an earlier one."""
     with _registering:
         others = [f for f in request_filter.ALL_REQUEST_FILTERS if not isinstance(f, PreFilter)]
         ours = [] if prefilter is None else [prefilter]

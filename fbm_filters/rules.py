@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may arrive at a host: request facts in, required and forbidden traits and a reason out.
 
-Pure: nothing here speaks to Nova or to Placement. Pre-filter and filter ask the same function, so
-the two leave the same hosts.
+Pre-filter and filter apply the answer of one function, so the two leave the same hosts.
 """
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ from fbm_placement.names import OWN_TRAITS, TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNH
 SUBJECT = 'File-backed memory'
 
 TRAIT_OF_NOVA = 'COMPUTE_MEM_BACKING_FILE'
-"""What nova-compute 31 and later says of a host whose *new* guests are file-backed, by nova.conf;
-TRAIT_ENABLED tells what the guests there are. To ask for the one is to ask for the other."""
+"""Of nova-compute 31 and later: *new* guests on the host are file-backed, by nova.conf. A request
+for it counts as one for TRAIT_ENABLED, which shows what the guests there are."""
 
 ANY = 'any'
 FORBIDDEN = 'forbidden'
@@ -24,8 +24,8 @@ FORBIDDEN = 'forbidden'
 class Need:
     """What an instance asks for and file-backed memory can't give, or not on a disk."""
 
-    words: str
-    """Short: Nova cuts what it tells a user after 255 characters."""
+    text: str
+    """Short: Nova cuts what a user reads after 255 characters."""
     forbids: str
     """The trait of the hosts that can't give it."""
     why: str
@@ -42,7 +42,7 @@ NEEDS = {
     'realtime': Need(
         'realtime (hw:cpu_realtime)',
         TRAIT_DISK,
-        'it locks the memory into DRAM that nobody has counted',
+        'it locks the memory into DRAM that Placement has not counted',
     ),
     'memory_encryption': Need('memory encryption (hw:mem_encryption)', TRAIT_DISK, _PINNED),
     'pci_passthrough': Need('PCI passthrough (pci_passthrough:alias)', TRAIT_DISK, _PINNED),
@@ -64,7 +64,7 @@ _HOSTS = {
 
 
 @dataclass(frozen=True)
-class Host:
+class SchedulerHost:
     """A host, as Placement knows it."""
 
     name: str
@@ -86,9 +86,9 @@ class RequestFacts:
     """Traits that flavor, image or another pre-filter require."""
     forbidden: frozenset[str] = frozenset()
     """Traits that flavor or another pre-filter forbid."""
-    source: Host | None = None
+    source: SchedulerHost | None = None
     """Where a live migration comes from; None: the request is no live migration."""
-    destination: Host | None = None
+    destination: SchedulerHost | None = None
     """The host that the request names; None: the scheduler chooses."""
 
 
@@ -106,17 +106,13 @@ class Restriction:
 
     trait: str
     required: bool
-    asker: str
-    """What in the request, or in the configuration, asks for it."""
+    origin: str
+    """What in the request, or in the configuration, brings the rule."""
     why: str = ''
 
-    def fits(self, own_traits: frozenset[str]) -> bool:
-        """Tell whether a host with these traits keeps the rule."""
-        return (self.trait in own_traits) == self.required
-
     def __str__(self) -> str:
-        """Tell the rule in a few words."""
-        return f'{self.asker} needs {_HOSTS[self.trait, self.required]}'
+        """Return the rule in a few words."""
+        return f'{self.origin} needs {_HOSTS[self.trait, self.required]}'
 
     @property
     def explained(self) -> str:
@@ -145,12 +141,8 @@ class Answer:
 
     @property
     def concerns_file_backed_memory(self) -> bool:
-        """Whether more is asked than what every arrival is asked: that the host be healthy."""
+        """Whether there is a rule besides that for every arrival, a healthy host."""
         return any(r.trait != TRAIT_UNHEALTHY for r in self.restrictions)
-
-    def fits(self, own_traits: frozenset[str]) -> bool:
-        """Tell whether the request may go to a host with these traits."""
-        return self.refusal is None and all(r.fits(own_traits) for r in self.restrictions)
 
 
 def decide(facts: RequestFacts, policy: Policy) -> Answer:
@@ -162,72 +154,64 @@ def decide(facts: RequestFacts, policy: Policy) -> Answer:
     restrictions = tuple(_restrictions(facts, policy))
     return Answer(
         restrictions,
-        refusal=_contradiction(restrictions) or _misfit(restrictions, facts),
+        refusal=_contradiction(restrictions) or _misfit(restrictions, facts.destination),
         is_live_migration=facts.source is not None,
     )
 
 
 def _restrictions(facts: RequestFacts, policy: Policy) -> Iterable[Restriction]:
-    asked = [*_asked_for(facts), *_needed(facts, policy)]
-    yield from asked
+    by_request = [*_by_traits(facts), *_by_needs(facts.needs & policy.incompatible)]
+    yield from by_request
     if facts.source is not None:
+        # The source is named to a user who has named a host: by Nova's policy an admin.
+        named = facts.destination is not None
         yield Restriction(
             TRAIT_ENABLED,
-            required=facts.source.enabled,
-            asker=_guest(facts.source, facts.destination),
-            why="libvirt does not change the kind of a guest's memory in a live migration",
+            facts.source.enabled,
+            f'the guest on {facts.source.name}' if named else 'the running guest',
+            "libvirt does not change the kind of a guest's memory in a live migration",
         )
-    elif policy.default_policy == FORBIDDEN and not any(r.trait == TRAIT_ENABLED for r in asked):
+    elif policy.default_policy == FORBIDDEN and all(r.trait != TRAIT_ENABLED for r in by_request):
         yield Restriction(
             TRAIT_ENABLED,
-            required=False,
-            asker='[file_backed_memory]default_policy = forbidden',
-            why=f'neither flavor nor image has trait:{TRAIT_ENABLED}=required',
+            False,
+            '[file_backed_memory]default_policy = forbidden',
+            f'neither flavor nor image has trait:{TRAIT_ENABLED}=required',
         )
-    yield Restriction(TRAIT_UNHEALTHY, required=False, asker='every instance')
+    yield Restriction(TRAIT_UNHEALTHY, False, 'every instance')
 
 
-def _guest(source: Host, destination: Host | None) -> str:
-    """Name a running guest; its host is told to who has named one, by Nova's policy an admin."""
-    return 'the running guest' if destination is None else f'the guest on {source.name}'
-
-
-def _asked_for(facts: RequestFacts) -> Iterable[Restriction]:
+def _by_traits(facts: RequestFacts) -> Iterable[Restriction]:
     for trait in sorted(facts.required & OWN_TRAITS):
-        yield Restriction(trait, required=True, asker=f'trait:{trait}=required')
-    for trait in (TRAIT_DISK, TRAIT_OF_NOVA):
-        if trait in facts.required and TRAIT_ENABLED not in facts.required:
-            # A host has the one only together with the other.
-            yield Restriction(TRAIT_ENABLED, required=True, asker=f'trait:{trait}=required')
-    for trait in sorted(facts.forbidden & OWN_TRAITS):
-        yield Restriction(trait, required=False, asker=f'trait:{trait}=forbidden')
-    if TRAIT_OF_NOVA in facts.forbidden:
-        asker = f'trait:{TRAIT_OF_NOVA}=forbidden'
-        yield Restriction(TRAIT_ENABLED, required=False, asker=asker)
+        yield Restriction(trait, True, f'trait:{trait}=required')
+    if TRAIT_ENABLED not in facts.required:
+        # A host has each of these only together with TRAIT_ENABLED.
+        for trait in sorted(facts.required & {TRAIT_DISK, TRAIT_OF_NOVA}):
+            yield Restriction(TRAIT_ENABLED, True, f'trait:{trait}=required')
+    for trait in sorted(facts.forbidden & {*OWN_TRAITS, TRAIT_OF_NOVA}):
+        own = TRAIT_ENABLED if trait == TRAIT_OF_NOVA else trait
+        yield Restriction(own, False, f'trait:{trait}=forbidden')
 
 
-def _needed(facts: RequestFacts, policy: Policy) -> Iterable[Restriction]:
-    for name in sorted(facts.needs & policy.incompatible):
-        need = NEEDS[name]
-        yield Restriction(need.forbids, required=False, asker=need.words, why=need.why)
+def _by_needs(needs: frozenset[str]) -> Iterable[Restriction]:
+    for need in (NEEDS[name] for name in sorted(needs)):
+        yield Restriction(need.forbids, False, need.text, need.why)
 
 
 def _contradiction(restrictions: tuple[Restriction, ...]) -> str | None:
-    for one in restrictions:
-        for other in restrictions:
-            if one.trait == other.trait and one.required and not other.required:
-                return f'{SUBJECT}: change one of these: {one}, {other}'
+    for one, other in itertools.permutations(restrictions, 2):
+        if one.trait == other.trait and one.required and not other.required:
+            return f'{SUBJECT}: change one of these: {one}, {other}'
     return None
 
 
-def _misfit(restrictions: tuple[Restriction, ...], facts: RequestFacts) -> str | None:
-    if facts.destination is None:
+def _misfit(
+    restrictions: tuple[Restriction, ...], destination: SchedulerHost | None
+) -> str | None:
+    if destination is None:
         return None
     for rule in restrictions:
-        if not rule.fits(facts.destination.own_traits):
-            is_one = _HOSTS[rule.trait, not rule.required]
-            return (
-                f'{SUBJECT}: name another host, or none: {facts.destination.name} is {is_one}, '
-                f'but {rule}'
-            )
+        if (rule.trait in destination.own_traits) != rule.required:
+            seen = f'{destination.name} is {_HOSTS[rule.trait, not rule.required]}'
+            return f'{SUBJECT}: name another host, or none: {seen}, but {rule}'
     return None

@@ -59,7 +59,7 @@ NEEDS_NO_LINE = {
     'it is the reason in brackets of a line that nova-scheduler logs as INFO': (
         "pins the guest's pages for a device, which the kernel refuses on a disk filesystem",
         'Nova gives file-backed memory none, not even small ones, and locks memory only with one',
-        'it locks the memory into DRAM that nobody has counted',
+        'it locks the memory into DRAM that Placement has not counted',
         "libvirt does not change the kind of a guest's memory in a live migration",
         'neither flavor nor image has trait:…=required',
     ),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Placement with the pre-filter, and the filter alone, leave the same hosts of any fleet."""
 
+import dataclasses
 import types
 import uuid
 
@@ -12,11 +13,11 @@ from hypothesis import strategies as st
 from nova import exception, objects
 from nova.scheduler import utils as scheduler_utils
 
-from fbm_filters import FileBackedMemoryFilter, live_migration
-from fbm_filters.placement import EnsuredTraits
+from fbm_filters import FileBackedMemoryFilter, moves
+from fbm_filters.placement import ensured_traits
 from fbm_filters.policy import read_policy, register_opts
 from fbm_filters.prefilter import PreFilter
-from fbm_filters.rules import ANY, FORBIDDEN, NEEDS
+from fbm_filters.rules import ANY, FORBIDDEN, NEEDS, SchedulerHost
 from fbm_placement.names import TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
 from tests.functional.nova.lone_placement import LonePlacement
 
@@ -166,26 +167,25 @@ def pci_request(kind):
     return objects.InstancePCIRequest(count=1, request_id=str(uuid.uuid4()), **PCI_REQUESTS[kind])
 
 
-def migration_of(request, fleet):
-    """Return the live migration that the request is, as if read from Nova's database."""
+def with_move(asked, request, states):
+    """Return the facts with the live migration that the request is, as if read from Nova."""
     if request['source'] is None:
-        return None
+        return asked
 
-    def node(number):
-        number %= len(fleet)
-        return live_migration.Node(host=f'host{number}', uuid=fleet[number])
+    def host(number):
+        return SchedulerHost(f'host{number}', states[number % len(states)])
 
-    destination = request['destination']
-    return live_migration.Move(
-        port_requests=(pci_request('sriov'),) if request['later_port'] else (),
-        source=node(request['source']),
-        destination=None if destination is None else node(destination),
+    return dataclasses.replace(
+        asked,
+        needs=asked.needs | ({'sriov'} if request['later_port'] else set()),
+        source=host(request['source']),
+        destination=None if request['destination'] is None else host(request['destination']),
     )
 
 
 def left_by_placement(placement, spec):
     """Ask Placement as the scheduler does, after the pre-filter; return UUIDs, or the refusal."""
-    prefilter = PreFilter(read_policy(nova.conf.CONF), EnsuredTraits(refresh_interval=60))
+    prefilter = PreFilter(read_policy(nova.conf.CONF), ensured_traits(60))
     try:
         prefilter(placement.context, spec)
     except exception.RequestFilterFailed as refused:
@@ -219,7 +219,7 @@ def check_agreement(placement, seen, states, request, policy):
     fleet = placement.fleet[: len(states)]
     placement.set_own_traits(dict(zip(fleet, states, strict=True)))
     with fixtures.MockPatchObject(
-        live_migration, 'find', side_effect=lambda *_: migration_of(request, fleet)
+        moves, 'add_move', side_effect=lambda asked, *_: with_move(asked, request, states)
     ):
         conf = nova.conf.CONF
         for name, value in {**policy, 'prefilter': False}.items():

@@ -4,7 +4,7 @@
 import contextlib
 from unittest import mock
 
-from fbm_filters.errors import PlacementUnknownError
+from fbm_placement.errors import PlacementError
 from tests.functional.nova import cloud
 
 # A guest may boot on these. Nova itself refuses any page size where file_backed_memory is set.
@@ -78,8 +78,8 @@ class ArrivalTest(cloud.CloudTestCase):
     def test_a_named_host_of_which_nothing_is_known(self):
         """Then it is left to Nova: a boot that fits goes on."""
         self.start('disk')
-        away = PlacementUnknownError('the traits', 'away')
-        with mock.patch('fbm_filters.placement.own_traits_of', side_effect=away) as asked:
+        away = PlacementError('away')
+        with mock.patch('fbm_filters.moves.named_host', side_effect=away) as asked:
             server = self.guest('plain', host='disk')
         asked.assert_called_once()
         self.assertEqual('ACTIVE', server['status'])

@@ -1,27 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter alone, and the snapshot it decides by."""
+"""The filter with ``prefilter = false``, and the snapshot by which it decides."""
 
 import dataclasses
 import logging
-import threading
-import time
 
+import nova.conf
 import pytest
-from nova import context as nova_context
+from keystoneauth1 import exceptions as ksa_exceptions
+from oslo_config import cfg
 
-from fbm_filters import host_filter, placement, policy, rules, snapshot
-from fbm_filters.errors import PlacementUnknownError
-from fbm_filters.rules import Policy, RequestFacts, decide
-from fbm_placement.names import TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
-from tests.unit.filters.test_facts import spec
-from tests.unit.filters.test_prefilter import Traits
+from fbm_filters import host_filter, policy
+from fbm_filters.rules import Policy, RequestFacts, SchedulerHost, decide
+from fbm_placement.names import TRAIT_ENABLED
+from tests.unit.filters.specs import spec
 
-CONTEXT = nova_context.get_admin_context()
-PROVIDERS = {
-    TRAIT_ENABLED: {'disk', 'tmpfs', 'sick'},
-    TRAIT_DISK: {'disk', 'sick'},
-    TRAIT_UNHEALTHY: {'sick'},
-}
+AWAY = ksa_exceptions.ConnectFailure('Unable to establish connection to http://placement')
 
 
 @dataclasses.dataclass
@@ -39,41 +32,23 @@ class Host:
 HOSTS = [Host(name) for name in ('plain', 'disk', 'tmpfs', 'sick')]
 
 
-class World:
-    """Placement and the time, for ``Snapshots``."""
+@pytest.fixture
+def make(client, clock, nova_list):
+    """Return a function that makes the filter as nova-scheduler does."""
+    policy.register_opts(nova.conf.CONF)
 
-    def __init__(self, monkeypatch):
-        self.providers = {trait: set(uuids) for trait, uuids in PROVIDERS.items()}
-        self.fetched = 0
-        self.trouble = None
-        self.now = 0.0
-        monkeypatch.setattr(placement, 'providers_with', self._providers_with)
+    def make(prefilter):
+        nova.conf.CONF.set_override('prefilter', prefilter, group='file_backed_memory')
+        return host_filter.FileBackedMemoryFilter(clock)
 
-    def _providers_with(self, context, trait):
-        self.fetched += 1
-        if self.trouble is not None:
-            raise self.trouble
-        return frozenset(self.providers[trait])
-
-    def snapshots(self, refresh_interval=60):
-        """Return snapshots of this world."""
-        return snapshot.Snapshots(Traits(), refresh_interval, lambda: self.now)
+    yield make
+    nova.conf.CONF.clear_override('prefilter', group='file_backed_memory')
 
 
 @pytest.fixture
-def world(monkeypatch):
-    """Return a world with one host of each kind."""
-    return World(monkeypatch)
-
-
-@pytest.fixture
-def alone(world):
+def alone(make):
     """Return the filter with the pre-filter off."""
-    made = host_filter.FileBackedMemoryFilter.__new__(host_filter.FileBackedMemoryFilter)
-    made._policy = Policy()
-    made._prefilter_active = False
-    made._snapshots = world.snapshots()
-    return made
+    return make(False)
 
 
 def left(found):
@@ -81,11 +56,10 @@ def left(found):
     return [host.uuid for host in found]
 
 
-def test_with_the_prefilter_all_pass(alone, world) -> None:
+def test_with_the_prefilter_all_pass(make, client) -> None:
     """Placement has decided."""
-    alone._prefilter_active = True
-    assert alone.filter_all(HOSTS, spec({'hw:mem_page_size': 'small'})) is HOSTS
-    assert world.fetched == 0
+    assert make(True).filter_all(HOSTS, spec({'hw:mem_page_size': 'small'})) is HOSTS
+    assert client.sent == []
 
 
 @pytest.mark.parametrize(
@@ -102,16 +76,15 @@ def test_alone_it_gives_the_same_hosts(alone, extra_specs, hosts) -> None:
     assert left(alone.filter_all(HOSTS, spec(extra_specs))) == hosts
 
 
-def test_a_rebuild_is_left_alone(alone, world) -> None:
+def test_a_rebuild_is_left_alone(alone, client) -> None:
     """Overriding filter_all bypasses RUN_ON_REBUILD."""
-    asked = spec({'hw:mem_page_size': 'small'})
-    asked.scheduler_hints = {'_nova_check_type': ['rebuild']}
+    asked = spec({'hw:mem_page_size': 'small'}, scheduler_hints={'_nova_check_type': ['rebuild']})
     assert alone.filter_all(HOSTS, asked) is HOSTS
-    assert world.fetched == 0
+    assert client.sent == []
 
 
 def test_a_contradiction_leaves_none(alone, caplog) -> None:
-    """The filter has no words for a user, so the log has."""
+    """A filter has no message for a user, so the log has it."""
     caplog.set_level(logging.INFO)
     asked = spec({f'trait:{TRAIT_ENABLED}': 'required', 'hw:mem_page_size': 'small'})
     assert alone.filter_all(HOSTS, asked) == []
@@ -128,83 +101,66 @@ def test_rejections_are_logged_once_with_counts_and_examples(alone, caplog) -> N
     assert 'hw:mem_page_size' in line
 
 
-def test_never_rejects_on_a_snapshot_older_than_the_request(alone, world) -> None:
-    """The host may have changed since."""
+def test_never_rejects_on_a_snapshot_older_than_the_request(alone, client, clock) -> None:
+    """The host may have changed since; what is passed on a recent one costs no request."""
     asked = spec({f'trait:{TRAIT_ENABLED}': 'required'})
     assert left(alone.filter_all([Host('new')], asked)) == []
-    world.now = 10.0
-    world.providers[TRAIT_ENABLED].add('new')
+    assert len(client.sent) == 4  # the traits, and a request for each
+    clock.now = 10.0
+    client.providers['new'] = {TRAIT_ENABLED}
     assert left(alone.filter_all([Host('new')], asked)) == ['new']
-    assert world.fetched == 6
+    assert len(client.sent) == 7
+    for clock.now in (30.0, 70.0):
+        assert left(alone.filter_all([Host('new')], asked)) == ['new']
+    assert len(client.sent) == 7
+    clock.now = 71.0
+    alone.filter_all([Host('new')], asked)
+    assert len(client.sent) == 11
 
 
-def test_passes_on_a_recent_snapshot_without_a_request(alone, world) -> None:
-    """Nothing is rejected, so nothing is asked again until the interval is over."""
-    for world.now in (0.0, 30.0, 59.0):
-        assert left(alone.filter_all([HOSTS[0]], spec())) == ['plain']
-    assert world.fetched == 3
-    world.now = 61.0
-    alone.filter_all([HOSTS[0]], spec())
-    assert world.fetched == 6
-
-
-def test_the_old_snapshot_is_kept_when_placement_fails(alone, world) -> None:
-    """Better than none."""
-    alone.filter_all(HOSTS, spec())
-    world.now, world.trouble = 100.0, PlacementUnknownError('x', 'y')
-    assert left(alone.filter_all(HOSTS, spec({'hw:mem_page_size': 'small'}))) == ['plain']
-
-
-def test_a_snapshot_is_not_kept_for_ever(alone, world) -> None:
-    """After five intervals it is as if there were none."""
-    alone.filter_all(HOSTS, spec())
-    world.now, world.trouble = 301.0, PlacementUnknownError('x', 'y')
-    assert alone.filter_all(HOSTS, spec({'hw:mem_page_size': 'small'})) == []
-    assert left(alone.filter_all(HOSTS, spec())) == [host.uuid for host in HOSTS]
-
-
-def test_a_live_migration_is_not_let_through_on_an_old_snapshot(alone, world, monkeypatch) -> None:
-    """A host that is another kind by now would refuse it late."""
-    answer = decide(RequestFacts(source=rules.Host('source', frozenset())), Policy())
+def test_a_live_migration_is_not_passed_on_an_old_snapshot(
+    alone, client, clock, monkeypatch
+) -> None:
+    """A host that is another kind now would refuse it late."""
+    answer = decide(RequestFacts(source=SchedulerHost('source', frozenset())), Policy())
     monkeypatch.setattr(host_filter, 'answer_for', lambda *_args: answer)
     assert left(alone.filter_all(HOSTS, spec())) == ['plain']
-    world.now = 1.0
-    world.providers[TRAIT_ENABLED].add('plain')
+    clock.now = 1.0
+    client.providers['plain'] = {TRAIT_ENABLED}
     assert alone.filter_all(HOSTS, spec()) == []
 
 
-def test_without_any_snapshot(alone, world) -> None:
+def test_when_placement_fails(alone, client, clock) -> None:
+    """The old snapshot is better than none, for five intervals; then only plain requests pass."""
+    alone.filter_all(HOSTS, spec())
+    client.error = AWAY
+    for clock.now, plain, paged in (
+        (100.0, ['plain', 'disk', 'tmpfs'], ['plain']),
+        (301.0, ['plain', 'disk', 'tmpfs', 'sick'], []),
+    ):
+        assert left(alone.filter_all(HOSTS, spec())) == plain
+        assert left(alone.filter_all(HOSTS, spec({'hw:mem_page_size': 'small'}))) == paged
+
+
+def test_without_any_snapshot(alone, client) -> None:
     """A plain request passes; one that the rules are about finds no host."""
-    world.trouble = PlacementUnknownError('x', 'y')
-    assert left(alone.filter_all(HOSTS, spec())) == [host.uuid for host in HOSTS]
+    client.error = AWAY
+    assert left(alone.filter_all(HOSTS, spec())) == ['plain', 'disk', 'tmpfs', 'sick']
     assert alone.filter_all(HOSTS, spec({'hw:mem_page_size': 'small'})) == []
 
 
-def test_one_thread_fetches_and_the_others_wait(world, monkeypatch) -> None:
-    """Twenty requests at once cost three requests to Placement."""
-    real = placement.providers_with
-
-    def slowly(context, trait):
-        time.sleep(0.02)
-        return real(context, trait)
-
-    monkeypatch.setattr(placement, 'providers_with', slowly)
-    snapshots = world.snapshots()
-    found = []
-    threads = [
-        threading.Thread(target=lambda: found.append(snapshots.recent(CONTEXT, 0.0)))
-        for _ in range(20)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(map(id, found))) == 1
-    assert world.fetched == 3
+def test_a_wrong_option_ends_nova_scheduler_at_its_start(tmp_path, monkeypatch, nova_list) -> None:
+    """Not a request later."""
+    path = tmp_path / 'nova.conf'
+    path.write_text('[file_backed_memory]\nrefresh_interval = 0\n')
+    conf = cfg.ConfigOpts()
+    conf(['--config-file', str(path)], project='nova')
+    monkeypatch.setattr(nova.conf, 'CONF', conf)
+    with pytest.raises(cfg.ConfigFileValueError, match='refresh_interval'):
+        host_filter.FileBackedMemoryFilter()
 
 
-def test_the_options_are_read_when_nova_makes_the_filter() -> None:
-    """A wrong one ends nova-scheduler at its start, not a request later."""
+def test_nova_calls_it_once_for_a_request() -> None:
+    """And for no rebuild."""
     assert host_filter.FileBackedMemoryFilter.RUN_ON_REBUILD is False
     assert host_filter.FileBackedMemoryFilter.run_filter_once_per_request is True
-    assert {opt.name for opt in policy.SCHEDULER_OPTS} >= {'prefilter', 'refresh_interval'}

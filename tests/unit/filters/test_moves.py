@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tells a move from a boot; what is read of a move that may leave its cell."""
+"""What tells a move from a boot, what is read of a move, and which host a request names."""
 
 from unittest import mock
 
@@ -7,20 +7,46 @@ import pytest
 from nova import context as nova_context
 from nova import objects
 
-from fbm_filters import live_migration
-from tests.unit.filters.test_facts import ALIAS, spec
+from fbm_filters import moves
+from fbm_filters.rules import RequestFacts, SchedulerHost
+from tests.unit.filters.specs import ALIAS, spec, to
 
 CONTEXT = nova_context.get_admin_context()
 CELL = objects.CellMapping(uuid='4f1c1d4e-0000-4000-8000-000000000001')
+UUIDS = ('4f1c1d4e-0000-4000-8000-000000000001', '4f1c1d4e-0000-4000-8000-000000000002')
+ENABLED = frozenset({'CUSTOM_FILE_BACKED_MEMORY'})
 
 
-def to(**destination):
-    """Return a request with this destination."""
-    return spec(requested_destination=objects.Destination(**destination))
+@pytest.fixture(autouse=True)
+def database(monkeypatch):
+    """Nova's databases: the host `one` with a compute node, `two` with two of them."""
+    found = {'one': ['one.example.org'], 'two': ['a', 'b']}
+
+    def get_all_by_host(_context, host):
+        return [
+            objects.ComputeNode(host=host, hypervisor_hostname=name, uuid=uuid)
+            for name, uuid in zip(found[host], UUIDS, strict=False)
+        ]
+
+    mapping = mock.Mock(cell_mapping=CELL)
+    fake = mock.Mock()
+    fake.mapping.return_value = mapping
+    monkeypatch.setattr(objects.ComputeNodeList, 'get_all_by_host', get_all_by_host)
+    monkeypatch.setattr(objects.HostMapping, 'get_by_host', fake.mapping)
+    monkeypatch.setattr(objects.InstanceMapping, 'get_by_instance_uuid', fake.mapping)
+    monkeypatch.setattr(objects.Instance, 'get_by_uuid', fake.instance)
+    monkeypatch.setattr('nova.context.set_target_cell', lambda _ctxt, cell: fake.target(cell))
+    return fake
+
+
+@pytest.fixture(autouse=True)
+def providers(client):
+    """Placement knows the nodes: the first is enabled."""
+    client.providers = {UUIDS[0]: {*ENABLED, 'COMPUTE_NODE'}, UUIDS[1]: set()}
 
 
 @pytest.mark.parametrize(
-    ('asked', 'moves'),
+    ('asked', 'is_one'),
     [
         (spec(), False),
         (spec(requested_destination=None), False),
@@ -30,24 +56,53 @@ def to(**destination):
         (to(host='one', cell=None, allow_cross_cell_move=True), True),
     ],
 )
-def test_is_a_move(asked, moves) -> None:
+def test_is_a_move(asked, is_one) -> None:
     """It is limited to a cell, or allowed to leave it."""
-    assert live_migration.is_move(asked) is moves
+    assert moves.is_move(asked) is is_one
 
 
-def test_a_move_across_cells_is_read_from_its_own(monkeypatch) -> None:
-    """Its ports are nowhere else, and it is no live migration."""
+def test_a_move_across_cells_is_read_from_its_own(database) -> None:
+    """Its ports' requests are nowhere else, and it is no live migration."""
     port = objects.InstancePCIRequest(count=1, requester_id='port', **ALIAS)
     port.alias_name = None
     requests = objects.InstancePCIRequests(requests=[port])
-    instance = mock.Mock(pci_requests=requests, task_state='resize_prep')
-    mapping = mock.Mock(cell_mapping=CELL)
-    targeted = []
-    monkeypatch.setattr('nova.context.set_target_cell', lambda _ctxt, cell: targeted.append(cell))
-    monkeypatch.setattr(objects.Instance, 'get_by_uuid', mock.Mock(return_value=instance))
-    monkeypatch.setattr(
-        objects.InstanceMapping, 'get_by_instance_uuid', mock.Mock(return_value=mapping)
-    )
-    move = live_migration.find(CONTEXT, to(host='one', allow_cross_cell_move=True))
-    assert move == live_migration.Move((port,))
-    assert targeted == [CELL]
+    database.instance.return_value = mock.Mock(pci_requests=requests, task_state='resize_prep')
+    asked = to(host='one', allow_cross_cell_move=True)
+    read = moves.add_move(RequestFacts(needs=frozenset({'realtime'})), CONTEXT, asked)
+    assert read == RequestFacts(needs=frozenset({'realtime', 'sriov'}))
+    database.target.assert_called_once_with(CELL)
+
+
+ONE = SchedulerHost('one', ENABLED)
+PLAIN = frozenset[str]()
+
+
+@pytest.mark.parametrize(
+    ('asked', 'host'),
+    [
+        (to(host='one'), ONE),
+        (to(host='two', node='b'), SchedulerHost('two', PLAIN)),
+        (spec(force_hosts=['one']), ONE),
+        (spec(force_hosts=['two'], force_nodes=['a']), SchedulerHost('two', ENABLED)),
+        # A move after a forced boot: where it is to go now is what counts.
+        (spec(requested_destination=objects.Destination(host='one'), force_hosts=['two']), ONE),
+        # A hypervisor alone: its provider is found by that name.
+        (to(node=UUIDS[1]), SchedulerHost(UUIDS[1], PLAIN)),
+        (to(node='unknown'), None),
+        # None, or more than one.
+        (spec(), None),
+        (spec(requested_destination=None, force_hosts=None), None),
+        (spec(requested_destination=objects.Destination(), force_hosts=[]), None),
+        (spec(force_hosts=['two']), None),
+        (spec(force_hosts=['two'], force_nodes=['c']), None),
+    ],
+)
+def test_named_host(asked, host) -> None:
+    """By the request's destination, or by its availability zone, read as Nova reads it."""
+    assert moves.named_host(CONTEXT, asked) == host
+
+
+def test_the_cell_of_a_move_is_known(database) -> None:
+    """It costs no query."""
+    assert moves.named_host(CONTEXT, to(host='one', cell=CELL)) == ONE
+    database.mapping.assert_not_called()

@@ -2,46 +2,46 @@
 """The pre-filter: the answer into the request, and what a failure means."""
 
 import threading
+from unittest import mock
 
 import pytest
+from keystoneauth1 import exceptions as ksa_exceptions
 from nova import context as nova_context
 from nova import exception
-from nova.scheduler import request_filter
 
 from fbm_filters import decision, placement, prefilter, rules
-from fbm_filters.errors import PlacementUnknownError
 from fbm_filters.rules import Policy, RequestFacts
-from fbm_placement.names import OWN_TRAITS, TRAIT_ENABLED, TRAIT_UNHEALTHY
-from tests.unit.filters.test_facts import spec
+from fbm_placement.names import TRAIT_ENABLED, TRAIT_UNHEALTHY
+from tests.unit.filters.fake_client import response
+from tests.unit.filters.specs import spec, to
 
 CONTEXT = nova_context.get_admin_context()
+NOT_KNOWN = 'where this instance may go could not be determined'
+
+FAILURES = {
+    'no connection': ksa_exceptions.ConnectFailure('Unable to establish connection to http://p'),
+    'no endpoint': ksa_exceptions.EndpointNotFound(),
+    'no credentials': ksa_exceptions.MissingAuthPlugin(),
+    '500': response(500, 'The server has <b>either</b> erred'),
+    'another service': response(200, '<html>Welcome!</html>'),
+    'JSON of another service': response(200, {'hello': 'world'}),
+    'JSON of another shape': response(200, {'traits': {}}),
+    'a bug': ZeroDivisionError(),
+}
+"""What may come instead of an answer of Placement."""
 
 
-class Traits:
-    """Stands in for ``EnsuredTraits``."""
-
-    def __init__(self, trouble=None):
-        self.trouble = trouble
-        self.asked = 0
-
-    def ensure(self, context):
-        """Answer, or don't."""
-        self.asked += 1
-        if self.trouble is not None:
-            raise self.trouble
+def made(clock=lambda: 0.0):
+    """Return a pre-filter."""
+    return prefilter.PreFilter(Policy(), placement.ensured_traits(60, clock))
 
 
-def run(asked, traits=None, policy=None):
-    """Run the pre-filter over one request."""
-    return prefilter.PreFilter(policy or Policy(), traits or Traits())(CONTEXT, asked)
+def run(asked):
+    """Run a new pre-filter over one request."""
+    return made()(CONTEXT, asked)
 
 
-@pytest.fixture(autouse=True)
-def nova_list():
-    """Keep Nova's list as it was."""
-    before = list(request_filter.ALL_REQUEST_FILTERS)
-    yield request_filter.ALL_REQUEST_FILTERS
-    request_filter.ALL_REQUEST_FILTERS[:] = before
+pytestmark = pytest.mark.usefixtures('nova_list', 'client')
 
 
 def test_the_answer_goes_into_the_request() -> None:
@@ -55,14 +55,14 @@ def test_the_answer_goes_into_the_request() -> None:
 
 
 def test_a_plain_request_stays_off_unhealthy_hosts_only() -> None:
-    """Nothing else is asked of anybody."""
+    """No other trait is added."""
     asked = spec()
     run(asked)
     assert asked.root_required == set()
     assert asked.root_forbidden == {TRAIT_UNHEALTHY}
 
 
-def test_what_another_prefilter_forbids_and_this_requires_is_told() -> None:
+def test_what_another_prefilter_forbids_and_this_requires_is_refused() -> None:
     """It would be a query that finds nothing."""
     asked = spec({f'trait:{TRAIT_ENABLED}': 'required'})
     asked.root_forbidden.add(TRAIT_ENABLED)
@@ -71,89 +71,87 @@ def test_what_another_prefilter_forbids_and_this_requires_is_told() -> None:
     assert asked.root_required == set()
 
 
-def test_a_rebuild_is_left_alone() -> None:
-    """Nova runs no pre-filter there; should it ever, this one still has no say."""
-    asked = spec({'hw:mem_page_size': 'small'})
-    asked.scheduler_hints = {'_nova_check_type': ['rebuild']}
-    traits = Traits()
-    assert run(asked, traits) is False
+def test_a_rebuild_is_left_alone(client) -> None:
+    """Nova runs no pre-filter there; should it ever, this one changes nothing."""
+    asked = spec({'hw:mem_page_size': 'small'}, scheduler_hints={'_nova_check_type': ['rebuild']})
+    assert run(asked) is False
     assert asked.root_forbidden == set()
-    assert traits.asked == 0
+    assert client.sent == []
 
 
-@pytest.mark.parametrize('trouble', [PlacementUnknownError('x', 'y'), KeyError('a bug')])
-def test_no_trait_is_named_that_may_not_exist(trouble) -> None:
+@pytest.mark.parametrize('error', FAILURES.values(), ids=FAILURES)
+def test_no_trait_is_named_that_may_not_exist(client, error) -> None:
     """A plain request goes on without one; one that the rules are about is refused."""
+    client.error = error
     plain = spec()
-    assert run(plain, Traits(trouble)) is False
+    assert run(plain) is False
     assert plain.root_forbidden == set()
     asked = spec({'hw:mem_page_size': 'small'})
-    with pytest.raises(exception.RequestFilterFailed, match='hw:mem_page_size'):
-        run(asked, Traits(trouble))
+    with pytest.raises(exception.RequestFilterFailed, match='hw:mem_page_size') as refused:
+        run(asked)
+    assert 'but Placement does not answer; try again later' in str(refused.value)
     assert asked.root_forbidden == set()
 
 
-@pytest.mark.parametrize(
-    'trouble', [exception.InstanceNotFound(instance_id='x'), KeyError('a bug')]
-)
-def test_an_error_in_the_rules(monkeypatch, trouble) -> None:
+@pytest.mark.parametrize('error', [KeyError('a bug'), AttributeError('a bug')])
+def test_an_error_in_the_facts(monkeypatch, error) -> None:
+    """The names that a request mentions decide, and whether it is a move."""
+    monkeypatch.setattr(decision.facts, 'read', mock.Mock(side_effect=error))
+    assert run(spec()) is True
+    for asked in (
+        spec({'hw:mem_page_size': 'small'}),
+        to(host='one', allow_cross_cell_move=True),
+    ):
+        with pytest.raises(exception.RequestFilterFailed, match=NOT_KNOWN):
+            run(asked)
+
+
+@pytest.mark.parametrize('error', [exception.InstanceNotFound(instance_id='x'), KeyError('a bug')])
+def test_an_error_in_the_rules(monkeypatch, error) -> None:
     """Nothing but RequestFilterFailed may leave a pre-filter, and only where it has to."""
 
     def decide(facts, policy):
         if facts == RequestFacts():
             return rules.decide(facts, policy)
-        raise trouble
+        raise error
 
     monkeypatch.setattr(decision, 'decide', decide)
     assert run(spec()) is True
-    with pytest.raises(exception.RequestFilterFailed, match="nova-scheduler's log"):
+    with pytest.raises(exception.RequestFilterFailed, match=NOT_KNOWN):
         run(spec({'hw:mem_page_size': 'small'}))
 
 
 def test_it_is_registered_once_and_last(nova_list) -> None:
-    """Whoever makes it anew replaces it; last, it sees what the others require."""
-    first, second = (prefilter.PreFilter(Policy(), Traits()) for _ in range(2))
+    """A new one replaces the old; last, it sees what the others require. Nova 34 has threads."""
     others = list(nova_list)
+    first, second = made(), made()
     for each in (first, first, second):
         prefilter.register(each)
         assert nova_list == [*others, each]
-    prefilter.register(None)
-    assert nova_list == others
-
-
-def test_threads_register_one(nova_list) -> None:
-    """Nova 34 runs native threads."""
-    others = list(nova_list)
-    threads = [
-        threading.Thread(
-            target=prefilter.register, args=(prefilter.PreFilter(Policy(), Traits()),)
-        )
-        for _ in range(20)
-    ]
+    threads = [threading.Thread(target=prefilter.register, args=(made(),)) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(nova_list) == len(others) + 1
+    prefilter.register(None)
+    assert nova_list == others
 
 
-def test_traits_are_ensured_once_for_a_while(monkeypatch) -> None:
-    """Twenty threads ask at once, one asks Placement; later one looks again."""
-    calls = []
-    monkeypatch.setattr(
-        placement, 'create_missing_traits', lambda context, traits: calls.append(set(traits))
+def test_traits_are_created_and_checked_again_after_a_while(client, clock) -> None:
+    """Once for many requests: a name that doesn't exist stops every boot."""
+    client.traits = {TRAIT_ENABLED, 'HW_CPU_X86_VMX'}
+    ours = made(clock)
+    listed = (
+        'GET /traits?name=in:CUSTOM_FILE_BACKED_MEMORY,CUSTOM_FILE_BACKED_MEMORY_DISK,'
+        'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY'
     )
-    now = 0.0
-    ensured = placement.EnsuredTraits(60, lambda: now)
-    threads = [threading.Thread(target=ensured.ensure, args=(CONTEXT,)) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert calls == [set(OWN_TRAITS)]
-    now = 59.9
-    ensured.ensure(CONTEXT)
-    assert len(calls) == 1
-    now = 60.0
-    ensured.ensure(CONTEXT)
-    assert len(calls) == 2
+    created = [
+        listed,
+        'PUT /traits/CUSTOM_FILE_BACKED_MEMORY_DISK',
+        'PUT /traits/CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY',
+    ]
+    for clock.now, expected in ((0.0, created), (59.9, created), (60.1, [*created, listed])):
+        ours(CONTEXT, spec())
+        assert client.urls == expected
+    assert {sent[2:] for sent in client.sent} == {('1.26', CONTEXT.global_id)}
