@@ -50,16 +50,20 @@ def write_nova_conf(server: PlacementServer, compute: NovaCompute, interval: int
     )
 
 
-def settled_host(server: PlacementServer) -> tuple[NovaCompute, Agent]:
-    """Return a new host whose agent has brought Placement to where it should be."""
+def settled_host(server: PlacementServer) -> tuple[NovaCompute, Callable[[], object]]:
+    """Return a host at which Placement is as it should be, and what makes one pass there."""
     compute = NovaCompute(server.url).start()
     path = write_nova_conf(server, compute)
     conf = configuration.load(['--config-file', str(path)], prog='fbm-agent', description='')
     # What the look at the host costs is a benchmark of its own.
     host = FittingHost()
     agent = Agent(conf, reader.read_settings(conf), reader.read_agent_options(conf), host=host)
-    agent.run_pass()
-    return compute, agent
+
+    def one_pass() -> None:
+        agent.reconcile(agent.observe())
+
+    one_pass()
+    return compute, one_pass
 
 
 def requests_of(server: PlacementServer, work: Callable[[], object]) -> int:

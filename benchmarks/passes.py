@@ -19,7 +19,7 @@ WARM_UP = 20
 def run() -> list[Measurement]:
     """Take turns, so that a busy machine slows both, and compare the medians."""
     with placement() as server, requests.Session() as session:
-        compute, agent = settled_host(server)
+        compute, one_pass = settled_host(server)
         url = f'{server.url}/resource_providers/{compute.uuid}/inventories'
         headers = {
             'Accept': 'application/json',
@@ -30,11 +30,11 @@ def run() -> list[Measurement]:
         def plain_get() -> None:
             session.get(url, headers=headers, timeout=30).raise_for_status()
 
-        for work in (agent.run_pass, plain_get):
+        for work in (one_pass, plain_get):
             _seconds(work, WARM_UP)
         passes, gets = [], []
         for _ in range(ROUNDS):
-            passes.append(_seconds(agent.run_pass, IN_A_ROUND) / IN_A_ROUND)
+            passes.append(_seconds(one_pass, IN_A_ROUND) / IN_A_ROUND)
             gets.append(_seconds(plain_get, IN_A_ROUND) / IN_A_ROUND)
     per_pass, per_get = statistics.median(passes), statistics.median(gets)
     return [

@@ -11,14 +11,14 @@ NOVA = "nova-compute's refresh"
 def run() -> list[Measurement]:
     """Count, by Placement's own log."""
     with placement() as server:
-        compute, agent = settled_host(server)
+        compute, one_pass = settled_host(server)
         # As Nova 18 and later does, so the two agree and neither has anything to write.
         compute.knows_file_backed_memory(CAPACITY_MIB)
         compute.report(refresh=True)
         refresh = requests_of(server, lambda: compute.report(refresh=True))
-        quiet = requests_of(server, agent.run_pass)
+        quiet = requests_of(server, one_pass)
         compute.allocate(memory_mib=8)
-        busy = requests_of(server, agent.run_pass)
+        busy = requests_of(server, one_pass)
     return [
         Measurement(
             'requests, quiet pass', quiet, refresh, NOVA, budget=1, budget_is_for='measured'

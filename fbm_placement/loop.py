@@ -1,24 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's loop: a pass, a wait that a signal can end, and again."""
+"""The agent's loop: a pass, a wait that a signal can end, and the next pass.
 
+Ten thousand hosts that were started by one power-on must not act in step: the first wait falls
+anywhere in the interval, and later ones vary.
+"""
+
+import random
 import time
 from collections.abc import Callable
 
 from oslo_log import log
 
-from fbm_placement import errors, timing
+from fbm_placement import errors
 from fbm_placement.agent import Agent
-from fbm_placement.quarrel import Quarrel
-from fbm_placement.reconcile import TRIES, Outcome
+from fbm_placement.notices import is_due
+from fbm_placement.plan import HostFacts
+from fbm_placement.reconcile import TRIES, PassResult
 from fbm_placement.signals import Signals
 from fbm_placement.systemd import Notifier
 from fbm_placement.words import count, without_numbers
 
 LOG = log.getLogger(__name__)
 
+Dice = Callable[[float, float], float]
+
+JITTER = 0.1
+"""Later waits are up to a tenth shorter or longer: enough to drift apart."""
+
+FIRST_RETRY_SECONDS = 2.0
+"""After a first failure: most restarts of a service are over by then. Doubled each time."""
+
 
 class Loop:
-    """Runs passes until somebody asks it to end."""
+    """Runs passes until it is asked to stop."""
 
     def __init__(
         self,
@@ -27,20 +41,18 @@ class Loop:
         notifier: Notifier,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Run ``agent``, listen to ``signals`` and tell systemd through ``notifier``."""
+        """Run ``agent``, wait on ``signals`` and notify systemd through ``notifier``."""
         self._agent = agent
         self._signals = signals
         self._notifier = notifier
         self._clock = clock
         self._ready = False
         self._failures = 0
-        self._last_failure = ''
-        self._races = Quarrel(clock)
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT.
 
-        :raises ConfigurationError: ``[placement]`` can't be used, which no waiting mends
+        :raises ConfigurationError: ``[placement]`` can't be used, which no waiting fixes
         """
         while not self._signals.stop:
             try:
@@ -49,65 +61,69 @@ class Loop:
                 break
             if self._signals.take_reload():
                 self._reload()
-        self._notifier.stopping()
+        self._notifier.send(STOPPING=1)
         self._agent.leave()
-        LOG.info('Asked to end; Placement stays as it is')
+        LOG.info('Stopping; Placement is left as it is')
 
     def _pass(self) -> float:
         """Run one pass and return the seconds to wait after it."""
-        result = self._outcome()
-        # Not told within the except clause: oslo.log would say the error a second time.
-        if isinstance(result, Exception):
-            return self._failed(result)
+        facts = self._agent.observe()
+        result = self._reconcile(facts)
+        # Not logged within an except clause: oslo.log would add the error a second time.
+        if not isinstance(result, PassResult):
+            return self._failed(result, facts)
         if self._failures:
-            LOG.info('Good again after %s', count(self._failures, 'failed pass', 'failed passes'))
+            LOG.info('Recovered after %s', count(self._failures, 'failed pass', 'failed passes'))
         self._failures = 0
-        status = self._agent.status(result)
+        self._agent.notices.replace('failure', None)
+        status = self._agent.status(result, facts)
         first, self._ready = not self._ready, True
         if first:
             LOG.info('Ready: %s', status)
-            self._notifier.ready(status)
+            self._notifier.send(READY=1, STATUS=status)
         else:
-            self._notifier.status(status)
-        return timing.after_success(self._agent.options.interval, first)
+            self._notifier.send(STATUS=status)
+        return after_success(self._agent.options.interval, first)
 
-    def _outcome(self) -> Outcome | errors.PlacementError | errors.NotReadyError:
+    def _reconcile(
+        self, facts: HostFacts
+    ) -> PassResult | errors.PlacementError | errors.NotReadyError:
         try:
-            return self._agent.run_pass()
+            return self._agent.reconcile(facts)
         except (errors.PlacementError, errors.NotReadyError) as exc:
             return exc
 
-    def _failed(self, exc: errors.PlacementError | errors.NotReadyError) -> float:
+    def _failed(
+        self, exc: errors.PlacementError | errors.NotReadyError, facts: HostFacts
+    ) -> float:
+        interval = self._agent.options.interval
         if isinstance(exc, errors.ConflictError):
-            self._lost_race(exc)
-            return timing.after_failure(1, self._agent.options.interval)
+            self._log_conflicts(exc)
+            return after_failure(1, interval)
         self._failures += 1
-        wait = timing.after_failure(
-            self._failures, self._agent.options.interval, getattr(exc, 'retry_after', None)
-        )
-        # A long outage is told when it begins, when it changes, and then ever more rarely.
-        trouble = without_numbers(str(exc))
-        if trouble != self._last_failure or self._failures.bit_count() == 1:
+        wait = after_failure(self._failures, interval, getattr(exc, 'retry_after', None))
+        # A long outage is logged when it begins, when it changes, and then ever more rarely.
+        error = without_numbers(str(exc))
+        if error != self._agent.notices.replace('failure', error) or is_due(self._failures):
             LOG.error('%s (try %d; next in %.0f s)', exc, self._failures, wait)
-        self._last_failure = trouble
-        ill = '; '.join(('', *map(str, self._agent.facts.unhealthy)))
-        self._notifier.status(f'try {self._failures} failed: {exc}{ill}')
+        problems = '; '.join(('', *map(str, facts.unhealthy)))
+        self._notifier.send(STATUS=f'try {self._failures} failed: {exc}{problems}')
         return wait
 
-    def _lost_race(self, exc: errors.ConflictError) -> None:
-        """Tell of a writer who was faster in every try; good passes in between don't hide that."""
-        times, tell = self._races.count()
-        if tell:
+    def _log_conflicts(self, exc: errors.ConflictError) -> None:
+        """Log that another client was faster in every try; good passes don't hide that."""
+        times, due = self._agent.notices.count('conflicts')
+        if due:
             LOG.warning(
-                'Somebody else wrote this provider in each of %d tries (%d such passes so far): '
-                '%s; who writes it so often? The next pass tries again',
+                'Another client wrote this provider during each of %d tries (%d such passes so '
+                'far): %s; find the client that writes it so often. The next pass tries again',
                 TRIES,
                 times,
                 exc,
             )
 
     def _rest(self, seconds: float) -> None:
-        """Wait, with signs of life for systemd's watchdog, until the time is over or a signal."""
+        """Wait until the time is over or a signal comes, and keep systemd's watchdog quiet."""
         end = self._clock() + seconds
         while (left := end - self._clock()) > 0:
             self._notifier.watchdog()
@@ -115,9 +131,38 @@ class Loop:
                 return
 
     def _reload(self) -> None:
-        # Before the first good pass systemd waits for READY, and RELOADING would mean that it was.
+        # Before the first good pass systemd waits for READY, and RELOADING would count as it.
         if self._ready:
-            self._notifier.reloading()
+            self._notifier.send(RELOADING=1)
         self._agent.reload()
         if self._ready:
-            self._notifier.ready('configuration read again')
+            self._notifier.send(READY=1, STATUS='configuration reloaded')
+
+
+def after_success(interval: float, first: bool, dice: Dice = random.uniform) -> float:
+    """Return the seconds until the next pass.
+
+    :param first: it was the first good pass, so this host's place in the interval is still open
+    """
+    if first:
+        return dice(min(1.0, interval), interval)
+    return interval * dice(1 - JITTER, 1 + JITTER)
+
+
+def after_failure(
+    failures: int,
+    interval: float,
+    retry_after: float | None = None,
+    dice: Dice = random.uniform,
+) -> float:
+    """Return the seconds until the next try: sooner than ``interval``, later each time.
+
+    :param failures: how many passes failed in a row
+    :param retry_after: what the service itself asked for, a lower bound
+    """
+    # 2**30 is past every interval; without the bound a long outage would overflow a float.
+    longest = min(FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 30), interval)
+    wait = dice(longest / 2, longest)
+    if retry_after is not None:
+        wait = max(wait, retry_after * dice(1.0, 1 + JITTER))
+    return wait

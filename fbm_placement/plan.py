@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules: what Placement should say of this host, and the steps from what it says to that.
+"""The rules of what the agent publishes in Placement, and of the steps that lead there.
 
-Pure: nothing here speaks to anyone. What the agent owns is the MEMORY_MB inventory while the host
-is enabled, and its own traits always; every other class, provider and trait is somebody else's.
+The agent owns the MEMORY_MB inventory while the host is enabled, and its own traits always; it
+changes no other resource class, provider or trait.
 """
 
 from dataclasses import dataclass, fields
@@ -34,27 +34,27 @@ class Inventory:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What is known of the host itself, beside its configuration."""
+    """What was observed on the host itself."""
 
     store_is_disk: bool = True
-    """The store is neither tmpfs nor hugetlbfs; what isn't known counts as disk."""
+    """The store is neither tmpfs nor hugetlbfs, or its kind is unknown."""
     draining: bool = False
-    """Guests run here that are not yet what the configuration says, or may do so."""
+    """Guests of the other state than the configured one run here, or may do so."""
     guests_enabled: bool | None = None
-    """Of a host that drains: all of its guests are file-backed, or none is; None: they differ, or
+    """Of a draining host: all of its guests are file-backed, or none is. None: they differ, or
     can't be seen."""
     guests_seen: bool = True
     unhealthy: tuple[Problem, ...] = ()
-    """Why the host takes no new instance, draining included; none: it takes them."""
+    """Why the host takes no new instance, draining included."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What Placement said of the provider, at one generation."""
+    """What Placement has of the provider, at one generation."""
 
     generation: int
     inventory: Inventory | None
-    """The MEMORY_MB record; None where nova-compute has not created one yet."""
+    """The MEMORY_MB record; None: nova-compute has not created one yet."""
     traits: frozenset[str]
     allocated_mib: int = 0
     """The sum of the MEMORY_MB allocations, MiB."""
@@ -64,18 +64,18 @@ class Observation:
 
 @dataclass(frozen=True)
 class Target:
-    """What Placement should say."""
+    """What Placement should have."""
 
     inventory: Inventory | None
     """None: the inventory is nova-compute's."""
     own_traits: frozenset[str]
     kept_traits: frozenset[str] = frozenset()
-    """Of the agent's traits those that stay as they are found."""
+    """Those of the agent's traits that stay as they are found."""
     closed_if_enabled: bool = False
-    """Nothing new may come if it turns out to be an enabled host."""
+    """Add UNHEALTHY if the provider has the enabled trait."""
 
     def traits(self, seen: frozenset[str]) -> frozenset[str]:
-        """Return all traits that the provider should have, others' included."""
+        """Return all traits that the provider should have, foreign ones included."""
         wanted = (seen - (names.OWN_TRAITS - self.kept_traits)) | self.own_traits
         closed = self.closed_if_enabled and names.TRAIT_ENABLED in wanted
         return wanted | {names.TRAIT_UNHEALTHY} if closed else wanted
@@ -83,7 +83,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that Placement says and should say otherwise."""
+    """A field or trait that differs from what it should be."""
 
     field: str
     seen: str
@@ -99,7 +99,7 @@ class PutInventory:
 
 @dataclass(frozen=True)
 class PutTraits:
-    """Replace the provider's set of traits: everything foreign in it is kept."""
+    """Replace the provider's set of traits, foreign ones included."""
 
     traits: frozenset[str]
 
@@ -109,18 +109,18 @@ Step = PutInventory | PutTraits
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps to the target, in an order in which no reader sees capacity that isn't there."""
+    """The steps to the target, in their order."""
 
     differences: tuple[Difference, ...]
     steps: tuple[Step, ...]
     waiting_for: str | None = None
-    """What has to come from others before there can be steps."""
+    """What another service has to do before there can be steps."""
 
 
 def target(settings: Settings, facts: HostFacts) -> Target:
-    """Decide what Placement should say of a host with these settings.
+    """Decide what Placement should have of a host with these settings.
 
-    While enabled the six fields are the ones that nova-compute itself reports
+    While enabled the six fields are those that nova-compute itself reports
     (``LibvirtDriver.update_provider_tree`` in nova/virt/libvirt/driver.py).
     """
     inventory = _offered(settings) if settings.enabled else None
@@ -136,7 +136,7 @@ def target(settings: Settings, facts: HostFacts) -> Target:
 
 
 def _draining(facts: HostFacts, inventory: Inventory | None, traits: frozenset[str]) -> Target:
-    """The published state is the guests': libvirt moves none between kinds of host."""
+    """The published state is that of the guests: libvirt moves none to the other kind of host."""
     if facts.guests_enabled is None:
         closed = not facts.guests_seen
         return Target(inventory, traits, kept_traits=_STATE_TRAITS, closed_if_enabled=closed)
@@ -158,42 +158,43 @@ def _offered(settings: Settings) -> Inventory:
 
 
 WITHDRAWN = Target(inventory=None, own_traits=frozenset())
-"""For uninstalling: the traits are taken back, the inventory is left to nova-compute."""
+"""For uninstalling: the traits are removed, the inventory is left to nova-compute."""
 
 
 def make_plan(goal: Target, seen: Observation) -> Plan:
-    """Plan the steps from what Placement says to what it should say.
+    """Plan the steps from what Placement has to what it should have.
 
-    The inventory goes before the traits, so the promise is never seen before the capacity; but
-    where they tell that nothing new may come, they go first. Turning off writes traits alone.
+    The trait that closes the host comes first, then the inventory, then the other traits: no
+    reader sees the enabled trait without the capacity. Turning off writes traits alone.
     """
     if goal.inventory is not None and seen.inventory is None:
         return Plan(
             differences=(Difference(names.MEMORY_MB, 'no inventory', str(goal.inventory.total)),),
             steps=(),
-            waiting_for='nova-compute has not created the MEMORY_MB inventory yet, or somebody '
-            'deleted it: is nova-compute running on this host? If it is, restart it',
+            waiting_for='nova-compute has not created the MEMORY_MB inventory yet, or another '
+            'client deleted it: is nova-compute running on this host? If it is, restart it',
         )
     steps: list[Step] = []
+    current, wanted = seen.traits, goal.traits(seen.traits)
     if goal.inventory is not None and goal.inventory != seen.inventory:
+        if names.TRAIT_UNHEALTHY in wanted - current:
+            current |= {names.TRAIT_UNHEALTHY}
+            steps.append(PutTraits(current))
         steps.append(PutInventory(goal.inventory))
-    traits, closed = goal.traits(seen.traits), seen.traits | {names.TRAIT_UNHEALTHY}
-    if steps and names.TRAIT_UNHEALTHY in traits - seen.traits:
-        steps.insert(0, PutTraits(closed))
-    if traits not in (seen.traits, closed) or (traits == closed != seen.traits and not steps):
-        steps.append(PutTraits(traits))
+    if current != wanted:
+        steps.append(PutTraits(wanted))
     return Plan(_differences(goal, seen), tuple(steps))
 
 
 def overcommitment(goal: Target, seen: Observation) -> str | None:
-    """Tell that more is allocated than the host offers (nova bug 2104040), or None."""
-    # While a host drains that was turned off, nova-compute offers DRAM for what lives in files.
+    """Return a message if more is allocated than the host offers (nova bug 2104040)."""
+    # Of a host that drains after it was turned off nova-compute reports DRAM already.
     offered = goal.inventory or (seen.inventory if goal.kept_traits else None)
     if offered is None or seen.allocated_mib <= offered.capacity_mib:
         return None
     excess = seen.allocated_mib - offered.capacity_mib
     held = count(seen.consumers, 'instance holds', 'instances hold')
-    mend = (
+    fix = (
         'raise [libvirt]file_backed_memory if the store is larger, else move instances away, for '
         'that upgrading Placement or raising it for the time of the move'
         if goal.inventory is not None
@@ -203,7 +204,8 @@ def overcommitment(goal: Target, seen: Observation) -> str | None:
     return (
         f'{held} {seen.allocated_mib} MiB, {excess} MiB more than the '
         f'{offered.capacity_mib} MiB that this host offers: no instance can come here, and '
-        f'with a Placement before 14.0 none can be moved off either (bug 2104040); {mend}'
+        'with a Placement before 14.0 none can be moved off either (bug 2104040); to fix it, '
+        f'{fix}'
     )
 
 

@@ -151,7 +151,7 @@ def find_provider(placement: PlacementClient, lookup: Lookup) -> Provider:
     return provider
 
 
-def doubt(found: Provider, option: str | None, conf: cfg.ConfigOpts) -> str | None:
+def warning(found: Provider, option: str | None, conf: cfg.ConfigOpts) -> str | None:
     """Return why ``resource_provider`` may name another host's provider; None: nothing says so."""
     if option is None:
         return None

@@ -1,80 +1,129 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words for what a pass found: for the log, for ``systemctl status`` and for ``--dry-run``."""
+"""Messages about a pass: for the log, for ``systemctl status`` and for the command line."""
 
 import os
 
-from fbm_placement import names, quarrel
-from fbm_placement.placement import Provider
-from fbm_placement.plan import Difference, HostFacts, Plan, overcommitment
-from fbm_placement.reconcile import Outcome
+from fbm_placement import names
+from fbm_placement.plan import Difference, HostFacts, Inventory, Plan
+from fbm_placement.reconcile import PassResult
+
+BY_HAND = 'an operator or a tool (nova-compute never reports these units)'
 
 
-def changes(plan: Plan) -> str:
-    """Tell what was changed, in one line."""
+def format_changes(plan: Plan) -> str:
+    """Return what was changed, in one line."""
     return ', '.join(f'{d.field} {d.seen} -> {d.wanted}' for d in plan.differences)
 
 
-def overwrite(outcome: Outcome, times: int) -> str:
-    """Tell that somebody else's overwrite was put right, who it likely was and what ends it."""
-    seen, wanted = outcome.seen.inventory, outcome.goal.inventory
+def format_overwrite(result: PassResult, times: int) -> str:
+    """Return that another client's write was undone, who it likely was and how to end it.
+
+    :param times: how often it has happened by now
+    """
+    seen, wanted = result.seen.inventory, result.goal.inventory
+    again = '' if times == 1 else f' (overwrite {times} in this loop)'
     if seen is None or wanted is None or seen == wanted:
-        again = quarrel.how_often(times)
         return (
-            f'the traits were changed by someone else{again} and put right: '
-            f'{changes(outcome.plan)}; nova-compute may have put back older ones (libvirtd '
-            'was restarted, its service enabled or disabled); else look for a tool that replaces '
-            'all traits, or for another fbm-agent: those that begin with '
-            f"{names.TRAIT_ENABLED} are this one's"
+            f'another client changed the traits{again}; they were restored: '
+            f'{format_changes(result.plan)}; nova-compute may have written older ones (libvirtd '
+            'was restarted, the compute service enabled or disabled); else look for a tool that '
+            'replaces all traits, or for another fbm-agent: the traits that begin with '
+            f'{names.TRAIT_ENABLED} belong to this one'
         )
-    author = quarrel.likely_author(seen, wanted, dram_mib())
-    return quarrel.describe(seen, wanted, author, times)
+    author = likely_author(seen, wanted, dram_mib())
+    return (
+        f'{names.MEMORY_MB} was overwritten{again}: found {_format_values(seen)}, '
+        f'restored {_format_values(wanted)}. Likely by {author}. {_how_to_end(wanted, author)}'
+    )
 
 
-def status(outcome: Outcome, provider: Provider, facts: HostFacts) -> str:
-    """Tell in one line how things are."""
-    wanted = outcome.goal.inventory
-    ill = f'; UNHEALTHY: {"; ".join(map(str, facts.unhealthy))}' if facts.unhealthy else ''
+def likely_author(seen: Inventory, wanted: Inventory, host_dram_mib: int | None) -> str:
+    """Guess from its values who wrote an inventory.
+
+    nova-compute always reports min_unit = step_size = 1 and max_unit = total
+    (``LibvirtDriver.update_provider_tree`` in nova/virt/libvirt/driver.py).
+
+    :param host_dram_mib: this host's DRAM, MiB; None: unknown
+    """
+    if (seen.min_unit, seen.step_size, seen.max_unit) != (1, 1, seen.total):
+        return BY_HAND
+    if seen.total == host_dram_mib:
+        return (
+            "nova-compute: this is the host's DRAM, so it runs without "
+            '[libvirt]file_backed_memory, was not restarted since, or its driver ignores it'
+        )
+    if seen.total == wanted.total:
+        return (
+            'nova-compute: it has the total but runs with another ram_allocation_ratio or '
+            'reserved_host_memory_mb; or by an operator (openstack resource provider inventory '
+            'set)'
+        )
+    return (
+        'nova-compute: it has the form of its report, with another [libvirt]file_backed_memory '
+        'than the agent read, so one of the two was not restarted after an edit; or it was '
+        'another fbm-agent (a second one, or --once after an edit)'
+    )
+
+
+def _how_to_end(wanted: Inventory, author: str) -> str:
+    if author == BY_HAND:
+        return "To end it, find the client that writes this host's inventory"
+    return (
+        "To end it, set in nova.conf of this host's nova-compute [libvirt]file_backed_memory = "
+        f'{wanted.total}, [DEFAULT]ram_allocation_ratio = 1.0, '
+        f'[DEFAULT]reserved_host_memory_mb = {wanted.reserved}; then restart nova-compute'
+    )
+
+
+def _format_values(inventory: Inventory) -> str:
+    return (
+        f'total={inventory.total} reserved={inventory.reserved} '
+        f'max_unit={inventory.max_unit} allocation_ratio={inventory.allocation_ratio}'
+    )
+
+
+def format_status(result: PassResult, facts: HostFacts) -> str:
+    """Return the state of host and provider in one line."""
+    name, wanted = result.provider.name, result.goal.inventory
+    problems = '; '.join(map(str, facts.unhealthy))
+    unhealthy = f'; UNHEALTHY: {problems}' if problems else ''
     if wanted is None:
-        return f'disabled: the inventory of {provider.name} is left to nova-compute{ill}'
-    much = ' (TOO MUCH)' if overcommitment(outcome.goal, outcome.seen) else ''
+        return f'disabled: the inventory of {name} is left to nova-compute{unhealthy}'
+    much = ' (TOO MUCH)' if result.overcommitment else ''
     return (
-        f'enabled: {provider.name} offers {wanted.capacity_mib} MiB, '
-        f'{outcome.seen.allocated_mib} MiB allocated{much}{ill}'
+        f'enabled: {name} offers {wanted.capacity_mib} MiB, '
+        f'{result.seen.allocated_mib} MiB allocated{much}{unhealthy}'
     )
 
 
-def once(outcome: Outcome, provider: Provider, facts: HostFacts) -> str:
-    """Tell what one pass did, for whoever ran it by hand."""
-    did = changes(outcome.plan) if outcome.plan.steps else 'nothing to change'
-    return f'{status(outcome, provider, facts)} ({did})'
+def format_once(result: PassResult, facts: HostFacts) -> str:
+    """Return what a single pass did."""
+    did = format_changes(result.plan) if result.plan.steps else 'nothing to change'
+    return f'{format_status(result, facts)} ({did})'
 
 
-def withdrawn(outcome: Outcome, provider: Provider) -> str:
-    """Tell that the traits were taken back."""
-    did = changes(outcome.plan) if outcome.plan.steps else 'there were none'
+def format_withdrawn(result: PassResult) -> str:
+    """Return that the traits were removed."""
+    did = format_changes(result.plan) if result.plan.steps else 'there were none'
     return (
-        f'withdrawn: the traits of {provider.name} are taken back ({did}); its inventory stays '
-        'until nova-compute reports again'
+        f'withdrawn: the traits of {result.provider.name} are removed ({did}); its inventory '
+        'stays until nova-compute reports again'
     )
 
 
-def host(facts: HostFacts) -> str:
-    """Tell why the host takes no new instance; nothing where it takes them."""
+def format_problems(facts: HostFacts) -> str:
+    """Return why the host takes no new instance; empty where it takes them."""
     return '\n'.join(f'This host takes no new instance: {reason}' for reason in facts.unhealthy)
 
 
-def dry_run(outcome: Outcome, provider: Provider, facts: HostFacts) -> str:
-    """Tell what differs, in a small table: field, is, should be."""
-    lines = [f'Resource provider {provider.name} ({provider.uuid})']
-    if outcome.plan.differences:
-        lines += _table(outcome.plan.differences)
+def format_dry_run(result: PassResult, facts: HostFacts) -> str:
+    """Return what differs, as a small table: field, is, should be."""
+    lines = [f'Resource provider {result.provider.name} ({result.provider.uuid})']
+    if result.plan.differences:
+        lines += _table(result.plan.differences)
     else:
-        lines.append(f'As it should be: {status(outcome, provider, facts)}')
-    if outcome.plan.waiting_for is not None:
-        lines.append(outcome.plan.waiting_for)
-    excess = overcommitment(outcome.goal, outcome.seen)
-    if excess is not None:
-        lines.append(excess)
+        lines.append(f'As it should be: {format_status(result, facts)}')
+    lines += filter(None, (result.plan.waiting_for, result.overcommitment))
     return '\n'.join(lines)
 
 
@@ -85,7 +134,7 @@ def _table(differences: tuple[Difference, ...]) -> list[str]:
 
 
 def dram_mib() -> int | None:
-    """Return this host's DRAM in MiB, as libvirt and so Nova count it; None if it isn't told."""
+    """Return this host's DRAM in MiB, as libvirt and so Nova count it; None: unknown."""
     try:
         return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2**20
     except (ValueError, OSError):

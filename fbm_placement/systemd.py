@@ -1,49 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The messages that systemd understands (sd_notify(3)); silent where nobody listens.
+"""The messages that systemd understands (sd_notify(3)); none is sent where none is expected.
 
 Written here because what exists is a C extension (systemd-python), brings eventlet along
-(oslo.service), or isn't kept any more (sdnotify).
+(oslo.service), or is no longer maintained (sdnotify).
 """
 
 import os
 import socket
 from collections.abc import Mapping
 
-# Not blocking: a listener that doesn't read must never keep the agent from its work.
+# Not blocking: a receiver that doesn't read must never keep the agent from its work.
 _DATAGRAM = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
 
 
 class Notifier:
-    """Tells systemd READY, STATUS, RELOADING, WATCHDOG and STOPPING."""
+    """Sends READY, STATUS, RELOADING, WATCHDOG and STOPPING to systemd."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        """Find out who listens (NOTIFY_SOCKET) and how often it wants to hear (WATCHDOG_USEC)."""
+        """Read where to send (NOTIFY_SOCKET), and how often (WATCHDOG_USEC)."""
         self._address = environ.get('NOTIFY_SOCKET', '')
         if self._address.startswith('@'):
             self._address = '\0' + self._address[1:]
         self.watchdog_interval = _watchdog_interval(environ)
-        """Seconds between two signs of life: half of what systemd allows; None: not asked for."""
+        """Seconds between two WATCHDOG: half of what systemd allows; None: not asked for."""
 
-    def ready(self, status: str) -> None:
-        """Tell that the service does its work."""
-        self._send(f'READY=1\nSTATUS={_line(status)}')
-
-    def status(self, status: str) -> None:
-        """Tell one line for ``systemctl status``."""
-        self._send(f'STATUS={_line(status)}')
-
-    def reloading(self) -> None:
-        """Tell that the configuration is read again; ``ready`` ends it."""
-        self._send('RELOADING=1')
+    def send(self, **assignments: str | int) -> None:
+        """Send assignments as sd_notify(3) lists them; a line break would begin another one."""
+        lines = (f'{name}={" ".join(str(value).split())}' for name, value in assignments.items())
+        self._send('\n'.join(lines))
 
     def watchdog(self) -> None:
-        """Tell that the service is alive."""
+        """Send that the service is alive, where systemd asked for it."""
         if self.watchdog_interval is not None:
-            self._send('WATCHDOG=1')
-
-    def stopping(self) -> None:
-        """Tell that the service ends."""
-        self._send('STOPPING=1')
+            self.send(WATCHDOG=1)
 
     def _send(self, message: str) -> None:
         if not self._address:
@@ -53,11 +42,6 @@ class Notifier:
                 sock.sendto(message.encode(errors='replace'), self._address)
         except OSError:
             return
-
-
-def _line(text: str) -> str:
-    # A line break would begin another assignment.
-    return ' '.join(text.split())
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float | None:

@@ -16,6 +16,7 @@ from fbm_placement.cmd import exit_codes
 from fbm_placement.conf import reader
 from fbm_placement.host.announce import running_agent
 from fbm_placement.loop import Loop
+from fbm_placement.plan import HostFacts
 from fbm_placement.rules import config
 from fbm_placement.signals import Signals
 from fbm_placement.systemd import Notifier
@@ -87,26 +88,29 @@ def _run(args: Sequence[str]) -> int:
 
 def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
     if conf.dry_run:
-        if not conf.withdraw:
-            agent.look_at_host()
-            if ill := report.host(agent.facts):
-                # Before Placement is asked, which may be away.
-                exit_codes.show(ill, sys.stdout)
-        outcome = agent.look()
-        exit_codes.show(report.dry_run(outcome, agent.provider, agent.facts), sys.stdout)
-        if outcome.plan.differences:
-            would = '--withdraw' if conf.withdraw else '--once, or the service,'
-            exit_codes.show(
-                f'{PROG}: dry run, nothing was written; {PROG} {would} would set this', sys.stderr
-            )
-            return exit_codes.NOT_GOOD
-        return exit_codes.GOOD
+        return _dry_run(agent, conf)
     if conf.withdraw:
-        exit_codes.show(report.withdrawn(agent.withdraw(), agent.provider), sys.stdout)
+        exit_codes.show(report.format_withdrawn(agent.withdraw()), sys.stdout)
         return exit_codes.GOOD
-    outcome = agent.run_pass()
-    exit_codes.show(report.once(outcome, agent.provider, agent.facts), sys.stdout)
+    facts = agent.observe()
+    exit_codes.show(report.format_once(agent.reconcile(facts), facts), sys.stdout)
     return exit_codes.GOOD
+
+
+def _dry_run(agent: Agent, conf: cfg.ConfigOpts) -> int:
+    facts = HostFacts() if conf.withdraw else agent.observe(publish=False)
+    if facts.unhealthy:
+        # Before Placement is asked, which may be away.
+        exit_codes.show(report.format_problems(facts), sys.stdout)
+    result = agent.dry_run(facts)
+    exit_codes.show(report.format_dry_run(result, facts), sys.stdout)
+    if not result.plan.differences:
+        return exit_codes.GOOD
+    would = '--withdraw' if conf.withdraw else '--once, or the service,'
+    exit_codes.show(
+        f'{PROG}: dry run, nothing was written; {PROG} {would} would set this', sys.stderr
+    )
+    return exit_codes.NOT_GOOD
 
 
 def _serve(
@@ -114,7 +118,7 @@ def _serve(
 ) -> int:
     if (pid := running_agent()) is not None:
         LOG.warning(
-            'fbm-agent runs here already (process %d): end one of them, two look at the same host',
+            'fbm-agent runs here already (process %d): stop one of the two',
             pid,
         )
     notifier = Notifier()
@@ -134,7 +138,7 @@ def _serve(
             before_request=before_request,
         )
         LOG.info(
-            '%s %s: file-backed memory %s; looking every %d s; configured by %s',
+            '%s %s: file-backed memory %s; a pass every %d s; configured by %s',
             PROG,
             fbm_placement.version(),
             host_settings,

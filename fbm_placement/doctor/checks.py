@@ -6,7 +6,6 @@ Each looks by itself: a Placement that is away hides nothing of what is wrong on
 
 import functools
 import os
-import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
@@ -119,7 +118,7 @@ class Doctor(UpgradeCommands):
         if isinstance(self._look, errors.FileBackedMemoryError):
             raise self._look
         found = self._look.provider
-        doubt = provider.doubt(found, self._options.resource_provider, self._conf)
+        doubt = provider.warning(found, self._options.resource_provider, self._conf)
         if doubt is not None:
             return rules.failure(doubt)
         return rules.success(f'{found.name} ({found.uuid}) was found')
@@ -191,7 +190,7 @@ class Doctor(UpgradeCommands):
             found = provider.find_provider(placement, lookup)
             facts = self._host.observe(self._settings, self._options).facts
             goal = plan.target(self._settings, facts)
-            observation = Reconciler(found.uuid, time.sleep).look(placement, goal).seen
+            observation = Reconciler(found).dry_run(placement, goal).seen
         except errors.FileBackedMemoryError as exc:
             return exc
         return Seen(placement, found, goal, observation)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from oslo_upgradecheck.upgradecheck import Code, Result
 
-from fbm_placement import quarrel
+from fbm_placement import report
 from fbm_placement.doctor.versions import Version, told
 from fbm_placement.host import draining
 from fbm_placement.host.guests import Guest
@@ -167,7 +167,7 @@ def two_views(goal: Target, seen: Observation, dram_mib: int | None, edited: str
         )
     if seen.inventory == goal.inventory:
         return success('Placement says what the agent would say')
-    author = quarrel.likely_author(seen.inventory, goal.inventory, dram_mib)
+    author = report.likely_author(seen.inventory, goal.inventory, dram_mib)
     return warning(
         f'Placement says total={seen.inventory.total} '
         f'allocation_ratio={seen.inventory.allocation_ratio} reserved={seen.inventory.reserved}, '

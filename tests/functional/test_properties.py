@@ -325,10 +325,13 @@ class AgentAndOthers(RuleBasedStateMachine):
         self._do(*first)
         self._pass(dict.fromkeys(range(1, 17), each_time))
 
+    def _run_pass(self):
+        return self.agent.reconcile(self.agent.observe())
+
     def _pass(self, interruptions, stop_at=None):
         self._stop_at = stop_at
         try:
-            self._interrupted(self.agent.run_pass, interruptions)
+            self._interrupted(self._run_pass, interruptions)
         except errors.StopRequested:
             self._agent_comes_back()
 
@@ -378,12 +381,12 @@ class AgentAndOthers(RuleBasedStateMachine):
         if waits:
             self._fails_as_not_ready()
             return
-        self._watched(self.agent.run_pass)
+        self._watched(self._run_pass)
         after = self._look()
         assert after.own_traits == own_traits
         assert after.inventory == (inventory or before.inventory)
 
-        self._watched(self.agent.run_pass)
+        self._watched(self._run_pass)
         assert self._requests == (3 if self._too_much_is_allocated() else 1)
         assert self._look() == after
 
@@ -409,12 +412,12 @@ class AgentAndOthers(RuleBasedStateMachine):
         )
 
     def _agent_remembers_another_provider(self):
-        remembered = self.agent._provider
+        remembered = self.agent._link.provider
         return remembered is not None and remembered.uuid != self.nova.uuid
 
     def _fails_as_not_ready(self):
         with pytest.raises(errors.NotReadyError):
-            self._watched(self.agent.run_pass)
+            self._watched(self._run_pass)
 
     # What is held against the agent
 
@@ -607,7 +610,7 @@ class AgentAndOthers(RuleBasedStateMachine):
         before = self._look()
         self._agent_comes_back()
         with contextlib.suppress(errors.NotReadyError):
-            self._watched(self.agent.run_pass)
+            self._watched(self._run_pass)
         after = self._look()
         assert after.existing_own_traits == set(OWN_TRAITS)
         assert asdict(before) | {'existing_own_traits': None} == asdict(after) | {

@@ -124,7 +124,7 @@ def test_interrupted_exits_130(host, monkeypatch, capsys):
     def interrupt(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command.Agent, 'run_pass', interrupt)
+    monkeypatch.setattr(command.Agent, 'observe', interrupt)
     assert command.main(['--once']) == 130
     assert capsys.readouterr().err == ''
 
@@ -332,7 +332,7 @@ def test_service(host, placement, service, home):
     assert stopping == 'STOPPING=1'
     assert placement.node.inventories['MEMORY_MB'] == WANTED
     text = log_file.read_text()
-    assert 'file-backed memory enabled, 1048576 MiB; looking every 60 s' in text
+    assert 'file-backed memory enabled, 1048576 MiB; a pass every 60 s' in text
     assert str(home.folder / 'nova.conf') in text
     assert TOKEN not in text
 

@@ -159,7 +159,7 @@ def test_a_status_line_that_is_no_unicode(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         address = str(tmp_path / 'notify')
         listener.bind(address)
-        Notifier({'NOTIFY_SOCKET': address}).status('a \ud800 b')
+        Notifier({'NOTIFY_SOCKET': address}).send(STATUS='a \ud800 b')
         assert listener.recv(100).startswith(b'STATUS=a')
 
 

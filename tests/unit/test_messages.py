@@ -39,20 +39,20 @@ FILES_OF_OTHER_STRINGS = {
 NEEDS_NO_LINE = {
     'it passes on what others made': ('…', '…: …', '… (try …; next in … s)', '[placement]: …'),
     'it is how things are, and nothing is to be done': (
-        'configuration read again',
+        'Nova guest is',
+        'Nova guests are',
         'disabled: the inventory of … is left to nova-compute…',
         'As it should be: …',
         'nothing to change',
         'there were none',
         (
-            'withdrawn: the traits of … are taken back (…); its inventory stays until '
-            'nova-compute reports again'
+            'withdrawn: the traits of … are removed (…); its inventory stays '
+            'until nova-compute reports again'
         ),
     ),
     'it cannot happen, or not to an operator': (
         'The Keystone service is temporarily unavailable',
         'module … has no attribute …',
-        'no resource provider has been found yet',
         'nothing could be seen of the store',
     ),
     'it is the name of a check': ('Rights in Placement', 'nova-compute and fbm-agent'),
@@ -72,7 +72,7 @@ NEEDS_NO_LINE = {
         'set [file_backed_memory]resource_provider to its UUID (openstack resource provider list)',
         "this host's name",
         'the default files',
-        '(overwrite … of this quarrel)',
+        '(overwrite … in this loop)',
         'a whole number of MiB, e.g. 1048576 for 1 TiB, or 0 for DRAM',
         'a whole number of seconds, 5 to 3600',
         'the UUID or the name of a resource provider',

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fbm_placement import errors, names, plan, reconcile
-from fbm_placement.placement import Allocations
+from fbm_placement.placement import Allocations, Provider
 from fbm_placement.plan import HostFacts, Inventory, Target
 from fbm_placement.settings import DISABLED, Settings
 
@@ -17,6 +17,7 @@ DRAM = Inventory(
     total=500, reserved=0, min_unit=1, max_unit=500, step_size=1, allocation_ratio=1.5
 )
 FOREIGN = frozenset({'COMPUTE_NODE'})
+PROVIDER = Provider('uuid', 'compute-7', is_root=True)
 
 
 class FakePlacement:
@@ -103,7 +104,7 @@ def waits() -> list[float]:
 @pytest.fixture
 def reconciler(waits: list[float]) -> reconcile.Reconciler:
     """Return one that waits in no time."""
-    return reconcile.Reconciler('uuid', waits.append)
+    return reconcile.Reconciler(PROVIDER, waits.append)
 
 
 def is_at(placement: FakePlacement, goal: Target) -> bool:
@@ -123,7 +124,7 @@ def test_a_quiet_pass_costs_one_request(placement, reconciler) -> None:
 
 def test_a_pass_that_wrote_nothing_settles_too(placement, reconciler) -> None:
     """After a restart of the agent the second pass is quiet already."""
-    reconcile.Reconciler('uuid', lambda _: None).run_pass(placement, ON)
+    reconcile.Reconciler(PROVIDER, lambda _: None).run_pass(placement, ON)
     reconciler.run_pass(placement, ON)
     placement.calls.clear()
     reconciler.run_pass(placement, ON)
@@ -260,7 +261,7 @@ def test_a_change_of_the_goal_is_no_overwrite(placement, reconciler) -> None:
 
 def test_looking_writes_nothing(placement, reconciler) -> None:
     """The dry run."""
-    outcome = reconciler.look(placement, ON)
+    outcome = reconciler.dry_run(placement, ON)
     assert [type(step) for step in outcome.plan.steps] == [plan.PutInventory, plan.PutTraits]
     assert not [call for call in placement.calls if call.startswith(('PUT', 'create'))]
 
@@ -268,11 +269,11 @@ def test_looking_writes_nothing(placement, reconciler) -> None:
 def test_a_provider_made_again_is_seen_at_an_old_generation(placement, waits) -> None:
     """Its generations begin at 0 again, so one that was settled may come back."""
     now = 0.0
-    reconciler = reconcile.Reconciler('uuid', waits.append, lambda: now)
+    reconciler = reconcile.Reconciler(PROVIDER, waits.append, lambda: now)
     reconciler.run_pass(placement, ON)
     placement.names = FOREIGN
     assert not reconciler.run_pass(placement, ON).plan.steps
-    now = reconcile.FULL_LOOK_SECONDS
+    now = reconcile.FULL_CHECK_SECONDS
     reconciler.run_pass(placement, ON)
     assert is_at(placement, ON)
 

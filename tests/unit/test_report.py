@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words for what a pass found."""
+"""The messages about a pass."""
 
 import dataclasses
 
-from fbm_placement import names, plan, report
+import pytest
+
+from fbm_placement import plan, report
 from fbm_placement.placement import Provider
 from fbm_placement.plan import HostFacts, Inventory, Observation
-from fbm_placement.reconcile import Outcome
+from fbm_placement.reconcile import PassResult
 from fbm_placement.settings import DISABLED, Settings
 
 PROVIDER = Provider('26a0f7a1-0000-4000-8000-000000000000', 'compute-7', is_root=True)
@@ -15,91 +17,112 @@ OFF = plan.target(DISABLED, HostFacts())
 DRAM = Inventory(
     total=500, reserved=0, min_unit=1, max_unit=500, step_size=1, allocation_ratio=1.0
 )
+WANTED = Inventory(
+    total=1048576, reserved=256, min_unit=1, max_unit=1048576, step_size=1, allocation_ratio=1.0
+)
+ON_HOST = ON.own_traits
 
 
-def outcome(goal: plan.Target, seen: Observation) -> Outcome:
+def result(
+    goal: plan.Target, inventory: Inventory | None, traits: frozenset[str] = ON_HOST, mib: int = 0
+) -> PassResult:
     """Return what a pass with this goal would have found."""
-    return Outcome(goal, seen, plan.make_plan(goal, seen))
+    seen = Observation(1, inventory, traits, mib, consumers=2 if mib else 0)
+    return PassResult(PROVIDER, goal, seen, plan.make_plan(goal, seen))
 
 
-def test_the_dry_run_is_a_small_table() -> None:
-    """Only what differs is in it."""
-    told = report.dry_run(outcome(ON, Observation(1, DRAM, frozenset())), PROVIDER, HostFacts())
-    lines = [line.split() for line in told.splitlines()]
-    assert lines[0] == ['Resource', 'provider', 'compute-7', f'({PROVIDER.uuid})']
-    assert lines[1] == ['field', 'is', 'should', 'be']
-    assert ['total', '500', '1000'] in lines
-    assert ['max_unit', '500', '1000'] in lines
-    assert [names.TRAIT_ENABLED, 'not', 'set', 'set'] in lines
-    assert not [line for line in lines if line[0] == 'step_size']
+def reported(**changes: float) -> Inventory:
+    """Return an inventory of the form that nova-compute reports."""
+    seen = dataclasses.replace(WANTED, **changes)
+    return dataclasses.replace(seen, max_unit=seen.total)
 
 
-def test_the_dry_run_aligns_its_columns() -> None:
-    """People read it."""
-    told = report.dry_run(outcome(ON, Observation(1, DRAM, frozenset())), PROVIDER, HostFacts())
-    header, *rows = told.splitlines()[1:]
-    column = header.index('should be')
-    assert all(row[column - 1] == ' ' and row[column] != ' ' for row in rows)
+def test_the_dry_run_is_a_small_table_of_what_differs() -> None:
+    text = report.format_dry_run(result(ON, DRAM, frozenset()), HostFacts())
+    assert text.splitlines() == [
+        'Resource provider compute-7 (26a0f7a1-0000-4000-8000-000000000000)',
+        '  field                           is       should be',
+        '  total                           500      1000',
+        '  max_unit                        500      1000',
+        '  CUSTOM_FILE_BACKED_MEMORY       not set  set',
+        '  CUSTOM_FILE_BACKED_MEMORY_DISK  not set  set',
+    ]
 
 
-def test_the_dry_run_tells_that_all_is_well() -> None:
-    """An empty table would leave a doubt."""
-    seen = Observation(1, ON.inventory, ON.own_traits, 300, 2)
-    told = report.dry_run(outcome(ON, seen), PROVIDER, HostFacts())
-    assert 'As it should be' in told
-    assert '1000 MiB' in told
-    assert '300 MiB allocated' in told
-
-
-def test_the_dry_run_tells_what_is_waited_for() -> None:
-    """And what would be there."""
-    told = report.dry_run(outcome(ON, Observation(1, None, frozenset())), PROVIDER, HostFacts())
-    assert 'no inventory' in told
-    assert 'nova-compute has not created' in told
-
-
-def test_the_dry_run_tells_of_too_much_allocated() -> None:
-    """It is what an operator runs before turning it on."""
-    seen = Observation(1, ON.inventory, ON.own_traits, 1500, 2)
-    told = report.dry_run(outcome(ON, seen), PROVIDER, HostFacts())
-    assert '500 MiB more than the 1000 MiB' in told
+@pytest.mark.parametrize(
+    ('seen', 'texts'),
+    [
+        (
+            result(ON, ON.inventory, mib=300),
+            ['As it should be: enabled: compute-7 offers 1000 MiB, 300 MiB allocated'],
+        ),
+        (result(ON, None, frozenset()), ['no inventory', 'nova-compute has not created']),
+        (result(ON, ON.inventory, mib=1500), ['(TOO MUCH)', '500 MiB more than the 1000 MiB']),
+    ],
+)
+def test_the_dry_run_shows_what_is_missing_or_too_much(seen: PassResult, texts: list[str]) -> None:
+    text = report.format_dry_run(seen, HostFacts())
+    assert [part for part in texts if part not in text] == []
 
 
 def test_a_disabled_host_leaves_the_inventory_to_nova_compute() -> None:
-    """Its status says so."""
-    told = report.status(outcome(OFF, Observation(1, DRAM, frozenset())), PROVIDER, HostFacts())
-    assert told == 'disabled: the inventory of compute-7 is left to nova-compute'
+    status = report.format_status(result(OFF, DRAM), HostFacts())
+    assert status == 'disabled: the inventory of compute-7 is left to nova-compute'
 
 
-def test_one_pass_tells_what_it_changed() -> None:
-    """Whoever ran it by hand wants to know."""
-    assert 'total 500 -> 1000' in report.once(
-        outcome(ON, Observation(1, DRAM, frozenset())), PROVIDER, HostFacts()
-    )
-    seen = Observation(1, ON.inventory, ON.own_traits)
-    assert 'nothing to change' in report.once(outcome(ON, seen), PROVIDER, HostFacts())
+def test_a_single_pass_reports_what_it_changed() -> None:
+    assert '(total 500 -> 1000, ' in report.format_once(result(ON, DRAM), HostFacts())
+    assert '(nothing to change)' in report.format_once(result(ON, ON.inventory), HostFacts())
 
 
-def test_an_overwrite_of_the_inventory_names_the_likely_author() -> None:
-    """With this host's DRAM it is a nova-compute that doesn't know the option."""
+@pytest.mark.parametrize(
+    ('seen', 'likely'),
+    [
+        (reported(total=65536, allocation_ratio=1.5), "the host's DRAM"),
+        (reported(allocation_ratio=1.5), 'another ram_allocation_ratio'),
+        (reported(reserved=512), 'reserved_host_memory_mb'),
+        (reported(total=500000), 'another [libvirt]file_backed_memory'),
+        (dataclasses.replace(WANTED, max_unit=2147483647), 'an operator or a tool'),
+        (dataclasses.replace(WANTED, step_size=4), 'an operator or a tool'),
+        (dataclasses.replace(WANTED, min_unit=4), 'an operator or a tool'),
+    ],
+)
+def test_the_author_is_guessed_from_the_values(seen: Inventory, likely: str) -> None:
+    """nova-compute's report has a form of its own, and the total shows which nova-compute."""
+    author = report.likely_author(seen, WANTED, 65536)
+    assert likely in author
+    assert author.startswith('nova-compute') == (likely != 'an operator or a tool')
+
+
+def test_without_a_known_dram_no_number_is_taken_for_it() -> None:
+    assert 'DRAM' not in report.likely_author(reported(total=1), WANTED, None)
+
+
+def test_an_overwrite_is_reported_with_its_author_and_how_to_end_it() -> None:
     mib = report.dram_mib()
     assert mib is not None
-    dram = dataclasses.replace(DRAM, total=mib, max_unit=mib)
-    told = report.overwrite(outcome(ON, Observation(9, dram, ON.own_traits)), times=2)
-    assert "the host's DRAM" in told
-    assert 'overwrite 2 of this quarrel' in told
+    goal = dataclasses.replace(ON, inventory=WANTED)
+    seen = result(goal, reported(total=mib, reserved=0))
+
+    first, eighth = (report.format_overwrite(seen, times) for times in (1, 8))
+
+    assert first.startswith(f'MEMORY_MB was overwritten: found total={mib} reserved=0')
+    assert 'restored total=1048576 reserved=256' in first
+    assert "Likely by nova-compute: this is the host's DRAM" in first
+    assert '[libvirt]file_backed_memory = 1048576' in first
+    assert '[DEFAULT]ram_allocation_ratio = 1.0' in first
+    assert '[DEFAULT]reserved_host_memory_mb = 256; then restart nova-compute' in first
+    assert eighth.startswith('MEMORY_MB was overwritten (overwrite 8 in this loop): found')
 
 
-def test_an_overwrite_of_the_traits_is_told_as_that() -> None:
-    """The inventory was not touched, so nova-compute's configuration is not blamed."""
-    told = report.overwrite(outcome(ON, Observation(9, ON.inventory, frozenset())), times=1)
-    assert 'traits were changed by someone else' in told
-    assert f'{names.TRAIT_ENABLED} not set -> set' in told
-    assert 'nova.conf' not in told
+def test_changed_traits_are_not_blamed_on_nova_conf() -> None:
+    text = report.format_overwrite(result(ON, ON.inventory, frozenset()), times=1)
+    assert text.startswith('another client changed the traits; they were restored: ')
+    assert 'CUSTOM_FILE_BACKED_MEMORY not set -> set' in text
+    assert 'nova.conf' not in text
 
 
-def test_dram_is_what_the_kernel_tells() -> None:
-    """Within what firmware and kernel keep for themselves."""
+def test_dram_is_what_the_kernel_has() -> None:
     with open('/proc/meminfo', encoding='ascii') as file:
         kib = int(file.readline().split()[1])
     mib = report.dram_mib()

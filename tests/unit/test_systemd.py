@@ -28,58 +28,43 @@ def received(sock):
 
 
 @pytest.mark.parametrize(
-    ('tell', 'message'),
+    ('assignments', 'message'),
     [
-        (lambda n: n.ready('all well'), 'READY=1\nSTATUS=all well'),
-        (lambda n: n.status('try 1 failed'), 'STATUS=try 1 failed'),
-        (lambda n: n.reloading(), 'RELOADING=1'),
-        (lambda n: n.watchdog(), 'WATCHDOG=1'),
-        (lambda n: n.stopping(), 'STOPPING=1'),
+        ({'READY': 1, 'STATUS': 'all well'}, 'READY=1\nSTATUS=all well'),
+        ({'RELOADING': 1}, 'RELOADING=1'),
         # A line break would be another assignment.
-        (lambda n: n.status('a\nMAINPID=1\r\nREADY=1'), 'STATUS=a MAINPID=1 READY=1'),
-        (lambda n: n.ready('a\n\n  b\v\x85c\u2028d'), 'READY=1\nSTATUS=a b c d'),
-        (lambda n: n.status('Größe'), 'STATUS=Größe'),
+        ({'STATUS': 'a\nMAINPID=1\r\nREADY=1'}, 'STATUS=a MAINPID=1 READY=1'),
+        ({'READY': 1, 'STATUS': 'a\n\n  b\v\x85c\u2028d'}, 'READY=1\nSTATUS=a b c d'),
+        ({'STATUS': 'Größe'}, 'STATUS=Größe'),
     ],
 )
-def test_messages(listener, tell, message):
-    """Each word of sd_notify(3) as systemd expects it, one datagram each."""
+def test_messages(listener, monkeypatch, assignments, message):
+    """One datagram each, to the address in the process's environment."""
     sock, name = listener
-    tell(Notifier({'NOTIFY_SOCKET': name, 'WATCHDOG_USEC': '2000000'}))
+    monkeypatch.setenv('NOTIFY_SOCKET', name)
+    Notifier().send(**assignments)
     assert received(sock) == message
     sock.setblocking(False)
     with pytest.raises(BlockingIOError):
         received(sock)
 
 
-def test_no_watchdog_no_sign_of_life(listener):
-    """WATCHDOG=1 goes only where it was asked for."""
+def test_the_watchdog_is_notified_only_where_systemd_asks(listener):
     sock, name = listener
-    notifier = Notifier({'NOTIFY_SOCKET': name})
-    notifier.watchdog()
-    notifier.stopping()
-    assert received(sock) == 'STOPPING=1'
+    Notifier({'NOTIFY_SOCKET': name}).watchdog()
+    Notifier({'NOTIFY_SOCKET': name, 'WATCHDOG_USEC': '2000000'}).watchdog()
+    Notifier({'NOTIFY_SOCKET': name}).send(STOPPING=1)
+    assert [received(sock), received(sock)] == ['WATCHDOG=1', 'STOPPING=1']
 
 
 @pytest.mark.parametrize(
     'environ',
     [{}, {'NOTIFY_SOCKET': ''}, {'NOTIFY_SOCKET': '/nowhere/notify'}, {'NOTIFY_SOCKET': '@gone'}],
 )
-def test_nobody_listens(environ):
-    """Without systemd, or with it gone, nothing is told and nothing fails."""
+def test_without_systemd_nothing_fails(environ):
     notifier = Notifier({'WATCHDOG_USEC': '1000000', **environ})
-    notifier.ready('x')
-    notifier.status('x')
-    notifier.reloading()
+    notifier.send(READY=1, STATUS='x')
     notifier.watchdog()
-    notifier.stopping()
-
-
-def test_the_environment_is_the_default(listener, monkeypatch):
-    """The address comes from the process's environment."""
-    sock, name = listener
-    monkeypatch.setenv('NOTIFY_SOCKET', name)
-    Notifier().stopping()
-    assert received(sock) == 'STOPPING=1'
 
 
 @pytest.mark.parametrize(
