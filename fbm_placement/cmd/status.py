@@ -13,6 +13,7 @@ from fbm_placement import errors, logs
 from fbm_placement.cmd import exit_codes, guests_commands, hook_commands
 from fbm_placement.conf import reader
 from fbm_placement.doctor.checks import Doctor
+from fbm_placement.doctor.facts import Facts
 from fbm_placement.rules import config
 
 PROG = 'fbm-status'
@@ -78,7 +79,7 @@ def _add_parsers(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser
 def _upgrade_check(conf: cfg.ConfigOpts) -> int:
     # Where oslo.upgradecheck looks for --json.
     upgradecheck.CONF = conf
-    return Doctor(conf).check()
+    return Doctor(Facts(conf)).check()
 
 
 def _config_check(conf: cfg.ConfigOpts) -> int:

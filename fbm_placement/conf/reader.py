@@ -124,7 +124,7 @@ def read_all(conf: cfg.ConfigOpts) -> tuple[Settings, AgentOptions]:
 def _settings(conf: cfg.ConfigOpts) -> tuple[Settings, list[str]]:
     values, reasons = _read(conf, _SETTINGS)
     settings = Settings(**values)
-    return settings, reasons + config.forbidden(settings)
+    return settings, [*reasons, *config.forbidden(settings)]
 
 
 def _refuse(reasons: list[str]) -> None:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fbm-status upgrade check``: whether file-backed memory is well here, or may be turned on.
+"""``fbm-status upgrade check``: whether file-backed memory can be turned on here, or works.
 
-rules      what makes a success, a warning or a failure of what was seen (pure)
-versions   which QEMU and libvirt run here
-rights     what Placement lets us do, without doing it
-checks     all of them in the order in which they are told
+facts      what the checks need to know, each read once and only if it is needed
+checks     what makes a success, a warning or a failure of the facts (pure)
 """

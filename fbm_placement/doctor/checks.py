@@ -1,235 +1,288 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All checks of the doctor, in the order in which they are told.
+"""The doctor's checks: facts in; what was seen, why it matters and how to fix it out.
 
-Each looks by itself: a Placement that is away hides nothing of what is wrong on the host.
+A failure stops instances from starting, moving or being counted right. A warning is what an
+operator should know before file-backed memory is turned on, or fix when there is time.
 """
 
 import functools
-import os
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from oslo_config import cfg
-from oslo_upgradecheck.upgradecheck import Result, UpgradeCommands
+from oslo_upgradecheck.upgradecheck import Code, Result, UpgradeCommands
 
-from fbm_placement import connection, errors, plan, provider, report, settings
-from fbm_placement.conf import reader
-from fbm_placement.doctor import rights, rules, versions
-from fbm_placement.hook import inspection, installation
-from fbm_placement.host import hook_status, libvirt, processes, state_file
-from fbm_placement.host.announce import running_agent
-from fbm_placement.host.guests import Guest
-from fbm_placement.host.look import HostObserver
-from fbm_placement.host.store import Store
-from fbm_placement.model import Problem
-from fbm_placement.placement import PlacementClient, Provider
-from fbm_placement.reconcile import Reconciler
+from fbm_placement import errors, plan, report
+from fbm_placement.doctor.facts import Facts, PlacementView, Version
+from fbm_placement.host import draining
 from fbm_placement.rules import config
-from fbm_placement.words import config_error_text
+from fbm_placement.words import config_error_text, count, state_name
 
-HOOK = installation.paths(installation.HOOKS_DIR)[installation.HOOK]
-NOVA_COMPUTE = ('nova-compute',)
-DEFAULT_CONNECTION_URI = 'qemu:///system'
-"""What nova-compute takes for virt_type kvm and qemu."""
+Check = Callable[[Facts], Result]
 
 
-@dataclass(frozen=True)
-class Seen:
-    """The host's provider in Placement."""
-
-    placement: PlacementClient
-    provider: Provider
-    goal: plan.Target
-    observation: plan.Observation
+class UnknownError(errors.FileBackedMemoryError):
+    """A fact is missing, for a reason that another check reports."""
 
 
-def _told(check: Callable[['Doctor'], Result]) -> Callable[['Doctor'], Result]:
-    """Make an error of a check its result."""
-
-    @functools.wraps(check)
-    def told(doctor: 'Doctor') -> Result:
-        try:
-            return check(doctor)
-        except _UnknownError as exc:
-            return rules.warning(str(exc))
-        except errors.FileBackedMemoryError as exc:
-            return rules.failure(str(exc))
-        except (cfg.Error, ValueError, OSError) as exc:
-            return rules.failure(config_error_text(exc))
-
-    return told
-
-
-class _UnknownError(errors.FileBackedMemoryError):
-    """What a check needs isn't there, for a reason that another check tells."""
-
-
-class Doctor(UpgradeCommands):
-    """Looks at the host, at nova.conf and at Placement, and writes nowhere."""
-
-    def __init__(self, conf: cfg.ConfigOpts) -> None:
-        """Take the files that nova-compute reads; nothing has been looked at yet."""
-        self._conf = conf
-        self._host = HostObserver()
-        self._reasons: tuple[str, ...] = ()
-        self._settings, self._options = settings.DISABLED, settings.AgentOptions(None, 60)
-        try:
-            self._settings, self._options = reader.read_all(conf)
-        except errors.ConfigurationError as exc:
-            self._reasons = exc.reasons
-
-    # The host
-
-    def configuration(self) -> Result:
-        """Check the options by which nova-compute refuses to start."""
-        warnings = config.warnings(self._settings)
-        return rules.configuration(self._settings, self._reasons, warnings)
-
-    def qemu(self) -> Result:
-        """Check QEMU's version."""
-        return rules.version('QEMU', self._versions.qemu, rules.QEMU_NEEDED, rules.QEMU_DISCARDS)
-
-    def libvirt(self) -> Result:
-        """Check libvirt's version."""
-        return rules.version(
-            'libvirt', self._versions.libvirt, rules.LIBVIRT_NEEDED, rules.LIBVIRT_DISCARDS
+def configuration(facts: Facts) -> Result:
+    """Check the options by which nova-compute refuses to start."""
+    if facts.forbidden:
+        return failure('; '.join(facts.forbidden) + ' (nova-compute does not start with this)')
+    if warnings := '; '.join(config.warnings(facts.settings)):
+        return warning(warnings)
+    if not facts.settings.enabled:
+        return success(
+            'disabled ([libvirt]file_backed_memory = 0); to turn it on, set it to what the store '
+            'holds, MiB, with [DEFAULT]ram_allocation_ratio = 1.0 and reserved_host_memory_mb = 0'
         )
+    return success(f'enabled: {facts.settings.allocatable_mib} MiB can be allocated to instances')
 
-    def store(self) -> Result:
-        """Check the store, on a disabled host the one that it would have."""
-        seen, problems = self._store
-        edited = _newer_than(libvirt.DAEMONS, (libvirt.QEMU_CONF,))
-        texts = [str(problem) for problem in problems]
-        return rules.store(self._settings, seen, texts, edited)
 
-    def guests(self) -> Result:
-        """Check whether the running guests are what the host should be."""
-        return rules.guests(self._settings, self._guests)
+def version(facts: Facts, *, name: str, needed: Version, discards: Version) -> Result:
+    """Check a version.
 
-    def post_copy(self) -> Result:
-        """Check post-copy against the kind of store."""
-        permitted = self._conf.libvirt.live_migration_permit_post_copy
-        return rules.post_copy(permitted, self._store[0], self._settings)
-
-    # Placement
-
-    def placement(self) -> Result:
-        """Check whether Placement answers and has this host's provider."""
-        if isinstance(self._look, errors.FileBackedMemoryError):
-            raise self._look
-        found = self._look.provider
-        doubt = provider.warning(found, self._options.resource_provider, self._conf)
-        if doubt is not None:
-            return rules.failure(doubt)
-        return rules.success(f'{found.name} ({found.uuid}) was found')
-
-    def rights(self) -> Result:
-        """Check whether the user in ``[placement]`` may write what the agent writes."""
-        seen = self._seen()
-        return rules.rights(
-            rights.missing_rights(seen.placement, seen.provider.uuid, seen.observation)
+    :param needed: as the spec says
+    :param discards: from where on Nova sets discard (MIN_*_FILE_BACKED_* in
+        nova/virt/libvirt/driver.py)
+    """
+    seen = facts.versions.get(name)
+    if seen is None:
+        return warning(
+            f'the version of {name} is unknown: expected {_dotted(needed)} or later; check that '
+            'it is installed on this host, and that virsh runs'
         )
-
-    def allocations(self) -> Result:
-        """Check what is allocated against what is promised."""
-        seen = self._seen()
-        return rules.allocations(seen.goal, seen.observation)
-
-    def two_views(self) -> Result:
-        """Check whether nova-compute and the agent want the same."""
-        seen = self._seen()
-        files = (*self._conf.config_file, *self._conf.config_dir)
-        edited = _newer_than(NOVA_COMPUTE, files)
-        return rules.two_views(seen.goal, seen.observation, report.dram_mib(), edited)
-
-    # What is installed here
-
-    def agent(self) -> Result:
-        """Check whether the agent runs."""
-        try:
-            state = state_file.read(state_file.path(), state_file.uptime())
-        except errors.HostError as exc:
-            return rules.agent(str(exc), self._settings)
-        runs = running_agent() is not None
-        return rules.agent(
-            None,
-            self._settings,
-            state.unhealthy,
-            runs=runs,
-            configured=state.enabled,
+    if seen < needed:
+        return failure(
+            f'{name} {_dotted(seen)} cannot back memory with files: upgrade it to '
+            f'{_dotted(needed)} or later'
         )
-
-    def hook(self) -> Result:
-        """Check whether the hook is installed and answers."""
-        findings = [str(finding) for finding in inspection.check()]
-        older = _newer_than(libvirt.DAEMONS, (HOOK,))
-        return rules.hook(
-            findings,
-            self._settings,
-            unknown_to_libvirtd=older is not None,
-            silent=hook_status.not_enforcing_reason(),
+    if seen < discards:
+        return warning(
+            f'{name} {_dotted(seen)} works, but writes the memory of a guest that ends to the '
+            f'store: upgrade it to {_dotted(discards)} or later, which discards it'
         )
+    return success(f'{name} {_dotted(seen)}')
 
-    @functools.cached_property
-    def _versions(self) -> versions.Versions:
-        return versions.read_versions(self._conf.libvirt.connection_uri or DEFAULT_CONNECTION_URI)
 
-    @functools.cached_property
-    def _guests(self) -> tuple[Guest, ...]:
-        return self._host.guests()
-
-    @functools.cached_property
-    def _store(self) -> tuple[Store | None, tuple[Problem, ...]]:
-        return self._host.store(self._settings, self._options, self._guests)
-
-    @functools.cached_property
-    def _look(self) -> Seen | errors.FileBackedMemoryError:
-        try:
-            placement = connection.connect(self._conf)
-            lookup = provider.lookup_for(self._options.resource_provider, self._conf)
-            found = provider.find_provider(placement, lookup)
-            facts = self._host.observe(self._settings, self._options).facts
-            goal = plan.target(self._settings, facts)
-            observation = Reconciler(found).dry_run(placement, goal).seen
-        except errors.FileBackedMemoryError as exc:
-            return exc
-        return Seen(placement, found, goal, observation)
-
-    def _seen(self) -> Seen:
-        """Return what Placement said.
-
-        :raises _UnknownError: it said nothing, which is told once
-        """
-        if isinstance(self._look, errors.FileBackedMemoryError):
-            raise _UnknownError('not known, because the check "Placement" failed')
-        return self._look
-
-    _upgrade_checks = (
-        ('Configuration', _told(configuration)),
-        ('QEMU', _told(qemu)),
-        ('libvirt', _told(libvirt)),
-        ('Store', _told(store)),
-        ('Guests', _told(guests)),
-        ('Post-copy', _told(post_copy)),
-        ('Placement', _told(placement)),
-        ('Rights in Placement', _told(rights)),
-        ('Allocations', _told(allocations)),
-        ('nova-compute and fbm-agent', _told(two_views)),
-        ('fbm-agent', _told(agent)),
-        ('libvirt hook', _told(hook)),
+def store(facts: Facts) -> Result:
+    """Check the store, on a disabled host the one that it would have."""
+    seen, problems = facts.store
+    texts = [problem.text for problem in problems]
+    if facts.edited_qemu_conf is not None:
+        edited = (
+            f'{facts.edited_qemu_conf} was changed after libvirtd started, which reads it once: '
+            'restart libvirtd (running guests are not affected)'
+        )
+        if not texts:
+            return warning(edited)
+        texts.append(edited)
+    if texts:
+        return required(facts, '; '.join(texts))
+    if seen is None or seen.mount is None:
+        return warning('nothing could be seen of the store')
+    kind = 'a disk' if seen.is_disk else 'DRAM'
+    return success(
+        f'{seen.path} on {seen.mount.mount_point} ({seen.mount.filesystem}, {kind}), '
+        f'{seen.free_bytes // 2**20} of {seen.size_bytes // 2**20} MiB are free'
     )
 
 
-def _newer_than(programs: Collection[str], files: Iterable[str]) -> str | None:
-    """Return a file that was changed after one of these programs was started."""
-    for pid in processes.running(programs):
-        for file in files:
-            try:
-                status = os.stat(file)
-                # A file that was copied keeps an old mtime.
-                changed = max(status.st_mtime, status.st_ctime)
-                if changed > processes.started_at(pid):
-                    return file
-            except OSError:
-                continue
-    return None
+def guests(facts: Facts) -> Result:
+    """Check whether the running guests are what the host should be."""
+    problem = draining.problem(facts.settings.enabled, facts.guests)
+    if problem is not None:
+        return warning(problem.text)
+    running = sum(guest.is_nova for guest in facts.guests)
+    if running and not facts.settings.enabled:
+        return success(
+            f'{count(running, "guest", "guests")} in DRAM: after file-backed memory is turned on, '
+            'this host takes nothing new until they have moved away or were stopped and started'
+        )
+    return success(f'{count(running, "Nova guest runs", "Nova guests run")} as configured')
+
+
+def post_copy(facts: Facts) -> Result:
+    """Check post-copy: userfaultfd works on tmpfs and hugetlbfs only."""
+    if not facts.post_copy:
+        return success('not permitted')
+    seen, _ = facts.store
+    if seen is not None and not seen.is_disk:
+        return success('permitted, and the store is in DRAM')
+    return required(
+        facts,
+        '[libvirt]live_migration_permit_post_copy is true, but the store is a disk (or not '
+        'known): live migrations fail there; set live_migration_permit_post_copy = false',
+    )
+
+
+def placement(facts: Facts) -> Result:
+    """Check whether Placement answers and has this host's provider."""
+    if isinstance(facts.placement, errors.FileBackedMemoryError):
+        raise facts.placement
+    if facts.placement.warning is not None:
+        return failure(facts.placement.warning)
+    found = facts.placement.provider
+    return success(f'{found.name} ({found.uuid}) was found')
+
+
+def rights(facts: Facts) -> Result:
+    """Check whether the user in ``[placement]`` may write what the agent writes."""
+    missing = _placement_view(facts).missing_rights()
+    return failure('; '.join(missing)) if missing else success('inventory and traits can be set')
+
+
+def allocations(facts: Facts) -> Result:
+    """Check what instances hold against what the host offers."""
+    view = _placement_view(facts)
+    excess = plan.overcommitment(view.goal, view.observation)
+    if excess is not None:
+        return failure(excess)
+    held = count(view.observation.consumers, 'instance holds', 'instances hold')
+    return success(f'{held} {view.observation.allocated_mib} MiB')
+
+
+def inventory_agreement(facts: Facts) -> Result:
+    """Check whether nova-compute and the agent want the same inventory and traits."""
+    view = _placement_view(facts)
+    goal, seen = view.goal, view.observation
+    if facts.edited_nova_conf is not None:
+        return warning(
+            f'{facts.edited_nova_conf} was changed after nova-compute started, which reads it '
+            'once: until it is restarted, the agent and nova-compute may undo what the other '
+            'writes; fix what "Configuration" reports, if anything, then restart nova-compute'
+        )
+    wanted = goal.traits(seen.traits)
+    if wanted != seen.traits and goal.inventory in (None, seen.inventory):
+        differ = ', '.join(sorted(wanted ^ seen.traits))
+        return warning(
+            f'Placement has other traits than the agent would set ({differ}); fbm-agent sets '
+            'them while it runs, see: fbm-agent --dry-run'
+        )
+    if goal.inventory is None:
+        return success('disabled: the inventory is left to nova-compute')
+    if seen.inventory is None:
+        return warning(
+            'nova-compute has not created the MEMORY_MB inventory yet: is it running on this host?'
+        )
+    if seen.inventory == goal.inventory:
+        return success('Placement has what the agent would set')
+    author = report.likely_author(seen.inventory, goal.inventory, facts.dram_mib)
+    return warning(
+        f'Placement has total={seen.inventory.total} '
+        f'allocation_ratio={seen.inventory.allocation_ratio} reserved={seen.inventory.reserved}, '
+        f'the agent would set total={goal.inventory.total} allocation_ratio=1.0 '
+        f'reserved={goal.inventory.reserved}. Likely written by {author}; fbm-agent sets it while '
+        'it runs, see: fbm-agent --dry-run'
+    )
+
+
+def agent(facts: Facts) -> Result:
+    """Check whether the agent runs, and what it wrote about this host."""
+    try:
+        state = facts.agent_state
+    except errors.HostError as exc:
+        return required(facts, str(exc))
+    runs, enabled = facts.agent_runs, facts.settings.enabled
+    unhealthy = '; '.join(state.unhealthy)
+    if runs and state.enabled != enabled:
+        return failure(
+            f'the running agent was started when nova.conf said {state_name(state.enabled)}, now '
+            f'it says {state_name(enabled)}: the hook refuses what nova-compute starts; restart '
+            'nova-compute and fbm-agent'
+        )
+    if unhealthy and not runs:
+        return failure(
+            'no fbm-agent runs now (systemctl status fbm-agent); the last one kept new instances '
+            f'off this host: {unhealthy}'
+        )
+    if unhealthy:
+        return failure(f'it keeps new instances off this host: {unhealthy}')
+    if not runs:
+        return warning(
+            'its last check of this host is recent, but no fbm-agent runs now: systemctl status '
+            'fbm-agent'
+        )
+    return success('running: its last check of this host is recent')
+
+
+def hook(facts: Facts) -> Result:
+    """Check whether libvirt's hook is installed and works."""
+    if findings := facts.hook_findings:
+        return required(facts, '; '.join(findings))
+    reason = facts.hook_not_enforcing
+    if reason is not None and facts.settings.enabled:
+        return warning(f'installed, and it works, but it refuses nothing now: {reason}')
+    if facts.hook_newer_than_libvirtd:
+        return warning(
+            'installed, and it works, but after libvirtd started: if there was no hook for QEMU '
+            'then, libvirtd does not know this one before systemctl reload libvirtd (once)'
+        )
+    return success('installed, and it works')
+
+
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ('Configuration', configuration),
+    ('QEMU', functools.partial(version, name='QEMU', needed=(2, 6, 0), discards=(2, 10, 0))),
+    ('libvirt', functools.partial(version, name='libvirt', needed=(4, 0, 0), discards=(4, 4, 0))),
+    ('Store', store),
+    ('Guests', guests),
+    ('Post-copy', post_copy),
+    ('Placement', placement),
+    ('Rights in Placement', rights),
+    ('Allocations', allocations),
+    ('nova-compute and fbm-agent', inventory_agreement),
+    ('fbm-agent', agent),
+    ('libvirt hook', hook),
+)
+"""In the order of the report."""
+
+
+class Doctor(UpgradeCommands):
+    """Runs all checks with oslo.upgradecheck."""
+
+    def __init__(self, facts: Facts) -> None:
+        """Read nothing yet."""
+        self._facts = facts
+        self._upgrade_checks = tuple(
+            (name, (Doctor.result_of, {'check': check})) for name, check in CHECKS
+        )
+
+    def result_of(self, check: Check) -> Result:
+        """Run a check; an error while it reads its facts is its result."""
+        try:
+            return check(self._facts)
+        except UnknownError as exc:
+            return warning(str(exc))
+        except errors.FileBackedMemoryError as exc:
+            return failure(str(exc))
+        except (cfg.Error, ValueError, OSError) as exc:
+            return failure(config_error_text(exc))
+
+
+def _placement_view(facts: Facts) -> PlacementView:
+    if isinstance(facts.placement, errors.FileBackedMemoryError):
+        raise UnknownError('not known, because the check "Placement" failed')
+    return facts.placement
+
+
+def success(details: str) -> Result:
+    return Result(Code.SUCCESS, details)
+
+
+def warning(details: str) -> Result:
+    return Result(Code.WARNING, details)
+
+
+def failure(details: str) -> Result:
+    return Result(Code.FAILURE, details)
+
+
+def required(facts: Facts, details: str) -> Result:
+    """Fail if the host is enabled; on a disabled one warn of what has to be done before."""
+    if facts.settings.enabled:
+        return failure(details)
+    return warning(f'before it is turned on: {details}')
+
+
+def _dotted(version: Version) -> str:
+    return '.'.join(str(part) for part in version)

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from fbm_placement import names
+from fbm_placement.doctor import facts
 from tests.functional.agent_process import CAPACITY, AgentHost, make_enabled
 from tests.services.nova_compute import NovaCompute
 from tests.services.placement import PlacementServer
@@ -63,7 +64,7 @@ def test_a_host_that_is_well(host, compute):
     with host.ready_daemon():
         found, _ = checks(host)
     assert {name: found[name][0] for name in OF_PLACEMENT} == dict.fromkeys(OF_PLACEMENT, 0)
-    assert found['Configuration'] == (0, f'enabled: {CAPACITY} MiB are promised to instances')
+    assert found['Configuration'] == (0, f'enabled: {CAPACITY} MiB can be allocated to instances')
     assert found['Store'][0] == 0
     assert found['fbm-agent'][0] == 0
     assert compute.everything() == before
@@ -93,7 +94,7 @@ def test_what_would_make_them_quarrel_is_told(host, compute):
     compute.overwrite_inventory(total=65536, max_unit=65536, allocation_ratio=1.5)
     result, details = checks(host)[0]['nova-compute and fbm-agent']
     assert result == 1
-    assert 'Placement says total=65536 allocation_ratio=1.5' in details
+    assert 'Placement has total=65536 allocation_ratio=1.5' in details
     assert 'nova-compute' in details
 
 
@@ -144,6 +145,13 @@ def test_rights_that_do_not_suffice_are_told_and_nothing_is_written(tmp_path):
         assert compute.everything() == before
         traits = compute.call('GET', '/traits')['traits']
         assert names.TRAIT_ENABLED not in traits
+
+
+@pytest.mark.parametrize('command', [('sleep', '60'), ('no-such-program',)])
+def test_a_program_that_hangs_or_is_missing_prints_nothing(command):
+    """Virsh waits for a libvirtd that hangs."""
+    assert facts.output(command, seconds=0.2) == ''
+    assert facts.output(('echo', 'QEMU')) == 'QEMU\n'
 
 
 def test_the_table_for_people(host):

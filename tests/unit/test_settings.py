@@ -59,7 +59,7 @@ def reasons_for(home, **lines):
 )
 def test_allowed(changes):
     """A host within the spec may run."""
-    assert config.forbidden(dataclasses.replace(GOOD, **changes)) == []
+    assert list(config.forbidden(dataclasses.replace(GOOD, **changes))) == []
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ def test_disabled_forbids_nothing():
         capacity_mib=0, reserved_mib=512, virt_type='lxc', ram_allocation_ratio=16.0
     )
     assert not host.enabled
-    assert config.forbidden(host) == []
-    assert config.warnings(host) == []
+    assert list(config.forbidden(host)) == []
+    assert list(config.warnings(host)) == []
 
 
 def test_the_stand_in_for_withdrawing_is_disabled():
     """``settings.DISABLED`` offers nothing."""
     assert not settings.DISABLED.enabled
-    assert config.forbidden(settings.DISABLED) == []
+    assert list(config.forbidden(settings.DISABLED)) == []
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_the_stand_in_for_withdrawing_is_disabled():
 )
 def test_warnings(reserved, doubts):
     """A reserve runs here, but keeps nova-compute 34 from starting: worth a warning."""
-    found = config.warnings(dataclasses.replace(GOOD, reserved_mib=reserved))
+    found = list(config.warnings(dataclasses.replace(GOOD, reserved_mib=reserved)))
     assert len(found) == len(doubts)
     for told, expected in zip(found, doubts, strict=True):
         assert expected in told

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the doctor's checks need to know: each fact is read once, when the first check needs it."""
+
+import functools
+import os
+import re
+import subprocess
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from oslo_config import cfg
+
+from fbm_placement import connection, errors, plan, provider, report
+from fbm_placement.conf import reader
+from fbm_placement.hook import inspection, installation
+from fbm_placement.host import announce, hook_status, libvirt, processes, state_file
+from fbm_placement.host.guests import Guest
+from fbm_placement.host.look import HostObserver
+from fbm_placement.host.state_file import HostState
+from fbm_placement.host.store import Store
+from fbm_placement.model import Problem
+from fbm_placement.placement import PlacementClient, Provider
+from fbm_placement.reconcile import Reconciler
+from fbm_placement.settings import DISABLED, AgentOptions, Settings
+
+DEFAULT_CONNECTION_URI = 'qemu:///system'
+"""The default of nova-compute for virt_type kvm and qemu."""
+ANSWER_SECONDS = 10.0
+
+NO_GENERATION = -1
+_NO_CUSTOM_NAME = 'FILE_BACKED_MEMORY_WITHOUT_THE_PREFIX_CUSTOM'
+
+Version = tuple[int, ...]
+
+_PATTERNS = {
+    'QEMU': re.compile(r'(?:Running hypervisor: QEMU|QEMU emulator version) (\d+(?:\.\d+)+)'),
+    'libvirt': re.compile(r'(?:Running against daemon: |\(libvirt\) )(\d+(?:\.\d+)+)'),
+}
+_PROGRAMS = (
+    ('libvirtd', '--version'),
+    ('virtqemud', '--version'),
+    ('qemu-system-x86_64', '--version'),
+    ('/usr/libexec/qemu-kvm', '--version'),
+    ('qemu-system-aarch64', '--version'),
+)
+
+
+@dataclass(frozen=True)
+class PlacementView:
+    """The host's provider in Placement, and what the agent would make of it."""
+
+    client: PlacementClient
+    provider: Provider
+    warning: str | None
+    """Why it may be the provider of another host."""
+    goal: plan.Target
+    observation: plan.Observation
+
+    def missing_rights(self) -> list[str]:
+        """Return Placement's refusal of each write of the agent that the user has no right for.
+
+        Nothing is written. Placement checks the right first (403); with it, it still refuses each
+        of these: the provider can't have this generation (409) and no trait this name (400).
+
+        :raises PlacementError: any other error
+        """
+        uuid, inventory = self.provider.uuid, self.observation.inventory
+        attempts: list[Callable[[], object]] = [
+            lambda: self.client.put_traits(uuid, NO_GENERATION, self.observation.traits),
+            lambda: self.client.create_trait(_NO_CUSTOM_NAME),
+        ]
+        if inventory is not None:
+            attempts.append(lambda: self.client.put_inventory(uuid, NO_GENERATION, inventory))
+        refusals = []
+        for attempt in attempts:
+            try:
+                attempt()
+            except (errors.ConflictError, errors.BadRequestError):
+                continue
+            except errors.ForbiddenError as exc:
+                refusals.append(str(exc))
+        return refusals
+
+
+class Facts:
+    """Reads nova.conf, this host and Placement; writes nowhere.
+
+    A fact that can't be read raises FileBackedMemoryError, cfg.Error, ValueError or OSError, so it
+    fails the checks that need it and no other.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        """Take the files that nova-compute reads."""
+        self._conf = conf
+        self._host = HostObserver()
+
+    @functools.cached_property
+    def _configuration(self) -> tuple[Settings, AgentOptions, tuple[str, ...]]:
+        try:
+            return *reader.read_all(self._conf), ()
+        except errors.ConfigurationError as exc:
+            return DISABLED, AgentOptions(), exc.reasons
+
+    @property
+    def settings(self) -> Settings:
+        """What nova.conf says; ``DISABLED`` where that forbids to run."""
+        return self._configuration[0]
+
+    @property
+    def forbidden(self) -> tuple[str, ...]:
+        """Why nova.conf forbids to run."""
+        return self._configuration[2]
+
+    @property
+    def post_copy(self) -> bool:
+        """Whether nova.conf permits post-copy live migration."""
+        return bool(self._conf.libvirt.live_migration_permit_post_copy)
+
+    @functools.cached_property
+    def versions(self) -> dict[str, Version]:
+        """Of QEMU and libvirt, where they are known."""
+        return read_versions(self._conf.libvirt.connection_uri or DEFAULT_CONNECTION_URI)
+
+    @functools.cached_property
+    def guests(self) -> tuple[Guest, ...]:
+        """The running guests."""
+        return self._host.guests()
+
+    @functools.cached_property
+    def store(self) -> tuple[Store | None, tuple[Problem, ...]]:
+        """The store, on a disabled host the one that it would have, and its problems."""
+        settings, options, _ = self._configuration
+        return self._host.store(settings, options, self.guests)
+
+    @functools.cached_property
+    def placement(self) -> PlacementView | errors.FileBackedMemoryError:
+        """The provider as Placement shows it, or why that is unknown."""
+        settings, options, _ = self._configuration
+        try:
+            client = connection.connect(self._conf)
+            lookup = provider.lookup_for(options.resource_provider, self._conf)
+            found = provider.find_provider(client, lookup)
+            warning = provider.warning(found, options.resource_provider, self._conf)
+            goal = plan.target(settings, self._host.observe(settings, options).facts)
+            observation = Reconciler(found).dry_run(client, goal).seen
+        except errors.FileBackedMemoryError as exc:
+            return exc
+        return PlacementView(client, found, warning, goal, observation)
+
+    @property
+    def dram_mib(self) -> int | None:
+        """DRAM of this host, MiB; None: unknown."""
+        return report.dram_mib()
+
+    @property
+    def agent_state(self) -> HostState:
+        """The last check of the agent; HostError: there is none, or it is stale."""
+        return state_file.read(state_file.path(), state_file.uptime())
+
+    @property
+    def agent_runs(self) -> bool:
+        return announce.running_agent() is not None
+
+    @property
+    def hook_findings(self) -> Sequence[str]:
+        """What is wrong with the installed hook."""
+        return inspection.check()
+
+    @property
+    def hook_not_enforcing(self) -> str | None:
+        """Why the hook refuses nothing."""
+        return hook_status.not_enforcing_reason()
+
+    @property
+    def hook_newer_than_libvirtd(self) -> bool:
+        """Whether the hook was installed while libvirtd ran."""
+        hook = installation.paths(installation.HOOKS_DIR)[installation.HOOK]
+        return newer_than(libvirt.DAEMONS, (hook,)) is not None
+
+    @property
+    def edited_qemu_conf(self) -> str | None:
+        """Configuration file of libvirt, if it was changed while libvirtd ran."""
+        return newer_than(libvirt.DAEMONS, (libvirt.QEMU_CONF,))
+
+    @property
+    def edited_nova_conf(self) -> str | None:
+        """A configuration file that was changed while nova-compute ran."""
+        return newer_than(('nova-compute',), (*self._conf.config_file, *self._conf.config_dir))
+
+
+def newer_than(programs: Collection[str], files: Iterable[str]) -> str | None:
+    """Return a file that was changed after one of these programs was started."""
+    for pid in processes.running(programs):
+        for file in files:
+            try:
+                status = os.stat(file)
+                # A file that was copied keeps an old mtime.
+                changed = max(status.st_mtime, status.st_ctime)
+                if changed > processes.started_at(pid):
+                    return file
+            except OSError:
+                continue
+    return None
+
+
+def output(command: Sequence[str], seconds: float = ANSWER_SECONDS) -> str:
+    """Return what a program prints; nothing where it doesn't run, or not end in time."""
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed programs; the URI is nova.conf's
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors='replace',
+            timeout=seconds,
+            check=False,
+            # The versions are found by their English names.
+            env={'LC_ALL': 'C', 'PATH': '/usr/sbin:/usr/bin:/sbin:/bin'},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ''
+    return done.stdout
+
+
+def read_versions(
+    connection_uri: str, output: Callable[[Sequence[str]], str] = output
+) -> dict[str, Version]:
+    """Ask the libvirt that nova-compute uses; where it does not answer, the installed programs."""
+    running = parse_versions(output(('virsh', '-c', connection_uri, 'version', '--daemon')))
+    if len(running) == len(_PATTERNS):
+        return running
+    return parse_versions('\n'.join(output(program) for program in _PROGRAMS)) | running
+
+
+def parse_versions(text: str) -> dict[str, Version]:
+    """Find the versions in the output of ``virsh version`` and ``--version``."""
+    found = ((name, pattern.search(text)) for name, pattern in _PATTERNS.items())
+    return {name: tuple(map(int, match[1].split('.'))) for name, match in found if match}
