@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from fbm_placement.hook import installation
 
 PYTHON = '/usr/bin/python3'
-"""What the hook runs."""
-PYTHON_AT_LEAST = (3, 6)
+"""What the hook runs: 3.6 or later."""
 ANSWER_SECONDS = 10.0
 """The hook ends itself after 8."""
 
@@ -21,9 +20,7 @@ SAMPLE_NAME = 'fbm-hook-check'
 SAMPLE_GUEST = f"""<domain type='kvm'>
   <name>{SAMPLE_NAME}</name>
   <uuid>00000000-0000-4000-8000-000000000000</uuid>
-  <metadata>
-    <nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"/>
-  </metadata>
+  <metadata><nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"/></metadata>
   <memory unit='KiB'>1024</memory>
 </domain>
 """
@@ -35,7 +32,7 @@ def check(hooks_dir: str = installation.HOOKS_DIR) -> list[str]:
 
     It need not run as root, but then may not see everything.
     """
-    findings = [*_python()]
+    findings = []
     paths = installation.paths(hooks_dir)
     for name, path in paths.items():
         try:
@@ -44,59 +41,47 @@ def check(hooks_dir: str = installation.HOOKS_DIR) -> list[str]:
             findings.append(f'{path} is not readable: {exc.strerror}; run the check as root')
             continue
         findings += [f'{path} {difference}; {REINSTALL}' for difference in wrong]
-    if os.access(paths[installation.HOOK], os.X_OK):
-        findings += _answers(paths[installation.HOOK])
+    hook, program = paths[installation.HOOK], paths[installation.PROGRAM]
+    if os.path.isfile(program):
+        # By itself too: with hook_mode off the hook never reports that Python is broken.
+        findings += _run([PYTHON, '-IS', program], 'started', (0,))
+    if os.access(hook, os.X_OK):
+        findings += [*_run([hook], 'started', (0,)), *_run([hook], 'prepare', (0, 1))]
     return findings
 
 
-def _python() -> Iterator[str]:
-    expected = 'expected Python {}.{} or later'.format(*PYTHON_AT_LEAST)
-    try:
-        done = _run([PYTHON, '-IS', '-c', 'import sys; print(*sys.version_info[:2])'], '')
-        version = tuple(int(number) for number in done.stdout.split())
-    except (OSError, ValueError, subprocess.TimeoutExpired) as exc:
-        yield f"{PYTHON} does not run: {exc}; {expected}; install the system's python3"
-        return
-    if version < PYTHON_AT_LEAST:
-        seen = '.'.join(map(str, version)) or f'none, exit status {done.returncode}'
-        yield f'{PYTHON} has the wrong version: {seen}; {expected}; upgrade it'
-
-
-def _answers(hook: str) -> Iterator[str]:
-    """Run the hook as libvirt does: with an operation that passes, and with one it checks."""
-    for operation, statuses in (('started', (0,)), ('prepare', (0, 1))):
-        command = [hook, SAMPLE_NAME, operation, 'begin', '-']
-        seen = f'"{" ".join(command)}"'
-        expected = f'expected exit status {" or ".join(map(str, statuses))} and no stdout'
-        try:
-            done = _run(command, SAMPLE_GUEST)
-        except subprocess.TimeoutExpired:
-            yield f'{seen} did not end in {ANSWER_SECONDS:g} s; {expected}; {REINSTALL}'
-            continue
-        except OSError as exc:
-            yield f'{seen} does not run: {exc.strerror}; {expected}; {REINSTALL}'
-            continue
-        message = ' '.join(done.stderr.split())
-        good = done.returncode in statuses and not done.stdout and BROKEN not in message
-        # A refusal has a reason.
-        if not good or (done.returncode and not message.startswith('fbm hook on ')):
-            yield (
-                f'{seen} ended with status {done.returncode}, stdout "{done.stdout[:200]}", '
-                f'stderr "{message[:500]}"; {expected}; {REINSTALL}; if that changes nothing, '
-                f'check {PYTHON}'
-            )
-
-
-def _run(command: list[str], stdin: str) -> subprocess.CompletedProcess[str]:
-    # The environment that libvirt gives to its hooks, so far as it matters.
-    return subprocess.run(  # noqa: S603 - the very programs that are to be checked
-        command,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        errors='replace',
-        timeout=ANSWER_SECONDS,
-        check=False,
-        env={'LC_ALL': 'C', 'PATH': os.defpath},
-        cwd='/',
+def _run(program: list[str], operation: str, statuses: tuple[int, ...]) -> Iterator[str]:
+    """Run it as libvirt does, and yield what is wrong with its answer."""
+    command = [*program, SAMPLE_NAME, operation, 'begin', '-']
+    seen = f'"{" ".join(command)}"'
+    expected = (
+        f'expected exit status {" or ".join(map(str, statuses))} and no stdout; {REINSTALL}; if '
+        f'that changes nothing, check {PYTHON}, which must be 3.6 or later'
     )
+    try:
+        # The environment that libvirt gives to its hooks, so far as it matters.
+        done = subprocess.run(  # noqa: S603 - the very programs that are to be checked
+            command,
+            input=SAMPLE_GUEST,
+            capture_output=True,
+            text=True,
+            errors='replace',
+            timeout=ANSWER_SECONDS,
+            check=False,
+            env={'LC_ALL': 'C', 'PATH': os.defpath},
+            cwd='/',
+        )
+    except subprocess.TimeoutExpired:
+        yield f'{seen} did not end in {ANSWER_SECONDS:g} s; {expected}'
+        return
+    except OSError as exc:
+        yield f'{seen} does not run: {exc.strerror}; {expected}'
+        return
+    message = ' '.join(done.stderr.split())
+    good = done.returncode in statuses and not done.stdout and BROKEN not in message
+    # A refusal has a reason.
+    if not good or (done.returncode and not message.startswith('fbm hook on ')):
+        yield (
+            f'{seen} ended with status {done.returncode}, stdout "{done.stdout[:200]}", '
+            f'stderr "{message[:500]}"; {expected}'
+        )

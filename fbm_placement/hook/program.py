@@ -36,7 +36,6 @@ ROOM_TRIES, ROOM_SECONDS = 3, 0.5
 MOUNTINFO = '/proc/self/mountinfo'
 
 PASS, WARN, REFUSE = 'pass', 'warn', 'refuse'
-
 EXIT_REFUSE = 100
 
 
@@ -170,33 +169,31 @@ def needs_store(operation, guest, state):
 
 def unfit_store(guest, expected, store):
     """Return why the store can't take the guest, or ''; ``expected``: what the agent wrote."""
-    path = clean(expected['path'])
+    mount_it = 'mount it, then restart libvirtd'
     if 'error' in store:
-        return f'the store {path} does not respond ({clean(store["error"])}); check its device'
-    unmounted = ''
-    if store['mount_point'] is None:
-        unmounted = 'does not exist'
+        what = f'does not respond ({clean(store["error"])}); check its device'
+    elif store['mount_point'] is None:
+        what = f'does not exist; {mount_it}'
     elif store['mount_point'] == '/':
-        unmounted = 'is not mounted: it is on the root filesystem'
+        what = f'is not mounted: it is on the root filesystem; {mount_it}'
     elif expected['mount_point'] not in (None, store['mount_point']):
         seen, wanted = clean(store['mount_point']), clean(expected['mount_point'])
-        unmounted = f'is not mounted: it is on {seen}, expected on {wanted}'
-    if unmounted:
-        return f'the store {path} {unmounted}; mount it, then restart libvirtd'
-    if not store['prepared']:
-        return (
-            f'the store {path} has no directory libvirt/qemu, so it was mounted after libvirtd '
-            'had started; restart libvirtd'
+        what = f'is not mounted: it is on {seen}, expected on {wanted}; {mount_it}'
+    elif not store['prepared']:
+        what = (
+            'has no directory libvirt/qemu, so it was mounted after libvirtd had started; restart '
+            'libvirtd'
         )
-    if guest.memory is None:
+    elif guest.memory is None:
         return 'its <memory> is not readable, so its size is unknown; check its domain XML'
-    if lacks_room(guest, store):
-        return (
-            f'the store {path} has {store["free"] >> 20} MiB free, the guest needs '
-            f'{-(-guest.memory >> 20)} MiB; move guests away, or delete files there that belong '
-            'to no running guest'
+    elif lacks_room(guest, store):
+        what = (
+            f'has {store["free"] >> 20} MiB free, the guest needs {-(-guest.memory >> 20)} MiB; '
+            'move guests away, or delete files there that belong to no running guest'
         )
-    return ''
+    else:
+        return ''
+    return f'the store {clean(expected["path"])} {what}'
 
 
 def lacks_room(guest, store):
@@ -465,12 +462,9 @@ def report(decision, operation, host, who, message):
     import syslog  # noqa: PLC0415 - it costs time, and mostly there is nothing to report
 
     start, starts = ARRIVALS[operation]
-    happens = {
-        REFUSE: f'may not {start} here',
-        WARN: f'{starts} here anyway',
-        PASS: f'{starts} here unchecked',
-    }
-    line = f'fbm hook on {host}: guest {who} {happens[decision]}: {message}'
+    passes = f'{starts} here unchecked' if decision == PASS else f'{starts} here anyway'
+    what = f'may not {start} here' if decision == REFUSE else passes
+    line = f'fbm hook on {host}: guest {who} {what}: {message}'
     if decision != REFUSE:
         line = 'warning: ' + line
     try:

@@ -91,11 +91,12 @@ def test_it_finds_a_wrong_owner(hooks_dir):
 def test_it_finds_a_program_that_does_not_work(hooks_dir):
     hook, program = files(hooks_dir)
     program.write_text('import nonexistent_module\n')
-    version, answer = check(hooks_dir)
+    version, alone, answer = check(hooks_dir)
+    assert alone.startswith(f'"/usr/bin/python3 -IS {program} fbm-hook-check started begin -" ')
     assert version.startswith(f'{program} is not this package')
     assert answer.startswith(f'"{hook} fbm-hook-check prepare begin -" ended with status ')
     assert 'No module named' in answer
-    assert answer.endswith(f'{REINSTALL}; if that changes nothing, check /usr/bin/python3')
+    assert f'{REINSTALL}; if that changes nothing, check /usr/bin/python3' in answer
 
 
 @pytest.mark.parametrize(
@@ -130,13 +131,13 @@ def test_it_waits_for_an_answer_no_longer_than_it_must(hooks_dir, monkeypatch):
 @pytest.mark.parametrize(
     ('script', 'seen'),
     [
-        (None, 'does not run: '),
-        ('echo 3 5', 'has the wrong version: 3.5'),
-        ('exit 7', 'has the wrong version: none, exit status 7'),
-        ('echo what', 'does not run: '),
+        (None, 'does not run: No such file or directory; expected exit status 0 and no stdout; '),
+        ('exit 7', 'ended with status 7, '),
+        ('echo what', 'ended with status 0, stdout "what'),
+        ('echo "SyntaxError" >&2; exit 1', 'ended with status 1, stdout "", stderr "SyntaxError"'),
     ],
 )
-def test_it_finds_a_python_that_is_missing_or_too_old(
+def test_it_finds_a_python_that_is_missing_or_broken(
     hooks_dir, tmp_path, monkeypatch, script, seen
 ):
     python = tmp_path / 'python3'
@@ -145,10 +146,11 @@ def test_it_finds_a_python_that_is_missing_or_too_old(
         python.chmod(0o755)
     monkeypatch.setattr(inspection, 'PYTHON', str(python))
     (finding,) = check(hooks_dir)
-    assert finding.startswith(f'{python} {seen}')
-    assert '; expected Python 3.6 or later; ' in finding
+    program = files(hooks_dir)[1]
+    assert finding.startswith(f'"{python} -IS {program} fbm-hook-check started begin -" {seen}')
+    assert finding.endswith(f'check {python}, which must be 3.6 or later')
 
 
-def test_a_newer_python_is_good(hooks_dir, monkeypatch):
+def test_another_python_that_works_is_good(hooks_dir, monkeypatch):
     monkeypatch.setattr(inspection, 'PYTHON', sys.executable)
     assert check(hooks_dir) == []
