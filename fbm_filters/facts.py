@@ -15,15 +15,9 @@ from fbm_placement.names import TRAIT_ENABLED
 LOG = log.getLogger(__name__)
 
 VGPU = 'VGPU'
-_NAMES = (
-    TRAIT_ENABLED,  # and so the other two, which begin with it
-    TRAIT_OF_NOVA,
-    'mem_page_size',
-    'cpu_realtime',
-    'mem_encryption',
-    VGPU,
-    'device_profile',
-)
+# The other two traits begin with the first.
+_TRAITS = (TRAIT_ENABLED, TRAIT_OF_NOVA)
+_NAMES = (*_TRAITS, 'mem_page_size', 'cpu_realtime', 'mem_encryption', VGPU, 'device_profile')
 
 
 def read(spec: RequestSpec) -> RequestFacts:

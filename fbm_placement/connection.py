@@ -6,11 +6,12 @@ from typing import Any
 
 import requests
 from keystoneauth1 import adapter as ksa_adapter
+from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import loading
 from oslo_config import cfg
 
 import fbm_placement
-from fbm_placement import errors, http, names
+from fbm_placement import errors, http, names, words
 from fbm_placement.placement import PlacementClient
 
 LONGEST_TIMEOUT_SECONDS = 60
@@ -66,8 +67,8 @@ def adapter(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
             status_code_retries=0,
         )
     # keystoneauth's own checks of the section end in TypeError and ValueError.
-    except (*http.UNUSABLE, TypeError, ValueError) as exc:
-        raise http.unusable(exc) from exc
+    except (ksa_exceptions.ClientException, cfg.Error, TypeError, ValueError) as exc:
+        raise errors.ConfigurationError([f'[placement]: {_without_values(exc)}']) from exc
 
 
 def _timeout(seconds: float | None) -> float:
@@ -76,3 +77,13 @@ def _timeout(seconds: float | None) -> float:
             [f'[placement]timeout is {seconds}: expected seconds, more than 0']
         )
     return min(seconds or LONGEST_TIMEOUT_SECONDS, LONGEST_TIMEOUT_SECONDS)
+
+
+def _without_values(exc: Exception) -> str:
+    """Return the reason without a part of a value: it may be of the password."""
+    if isinstance(exc, (cfg.NoSuchOptError, cfg.TemplateSubstitutionError)):
+        return (
+            'a value has a $ that names no option; write $$ for a $ (a password may hold one), '
+            'or write the value out'
+        )
+    return words.config_error_text(exc)

@@ -18,10 +18,9 @@ from typing import Any
 
 import requests
 from keystoneauth1 import exceptions as ksa_exceptions
-from oslo_config import cfg
 from urllib3 import exceptions as urllib3_exceptions
 
-from fbm_placement import errors, names, words
+from fbm_placement import errors, names
 from fbm_placement.words import one_line
 
 REQUEST_DEADLINE_SECONDS = 75.0
@@ -32,14 +31,6 @@ _EXCERPT = 120
 
 Send = Callable[[str, str, Mapping[str, Any] | None], requests.Response]
 """Sends one request (method, path with query, body), and may fail in any way."""
-
-UNUSABLE = (
-    ksa_exceptions.MissingRequiredOptions,
-    ksa_exceptions.NoMatchingPlugin,
-    ksa_exceptions.MissingAuthPlugin,
-    cfg.Error,
-)
-"""Errors that no retry fixes: ``[placement]`` itself is wrong."""
 
 _NO_ANSWER = (
     ksa_exceptions.ClientException,
@@ -53,8 +44,8 @@ _NO_ANSWER = (
 )
 
 _NO_USER = (
-    '; expected [placement]username, password and project of a valid service user '
-    'with a role there'
+    '; expected [placement]username, password and project of a valid service user with a role '
+    'there'
 )
 _NO_ENDPOINT = (
     'the service catalogue has no such endpoint; expected one of service type "placement" for '
@@ -108,7 +99,6 @@ class Transport:
         """GET a JSON object.
 
         :raises PlacementError: or the subclass of it that the status stands for
-        :raises ConfigurationError: ``[placement]`` cannot be used
         """
         query = f'?{urllib.parse.urlencode(params)}' if params else ''
         return self._exchange('GET', path, query, None)
@@ -123,8 +113,6 @@ class Transport:
         request = f'{method} {path}'
         try:
             response = self._send(method, path + query, body)
-        except UNUSABLE as exc:
-            raise unusable(exc) from exc
         except _NO_ANSWER as exc:
             retry_after = _retry_after(getattr(exc, 'response', None))
             raise errors.PlacementError(f'{request}: {_cause(exc)}', retry_after) from exc
@@ -151,17 +139,6 @@ def deadline(seconds: float = REQUEST_DEADLINE_SECONDS) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def unusable(exc: Exception) -> errors.ConfigurationError:
-    """Return why ``[placement]`` cannot be used, without its values: one may be the password."""
-    why = words.config_error_text(exc)
-    if isinstance(exc, (cfg.NoSuchOptError, cfg.TemplateSubstitutionError)):
-        why = (
-            'a value has a $ that names no option; write $$ for a $ (a password may hold one), '
-            'or write the value out'
-        )
-    return errors.ConfigurationError([f'[placement]: {why}'])
 
 
 def _parsed(response: requests.Response, request: str) -> Mapping[str, Any]:

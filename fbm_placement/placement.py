@@ -45,15 +45,13 @@ class PlacementClient:
         this is not Placement's root.
         """
         path = '/resource_providers'
-        body = self.transport.get(path, **query)
-        with _expected_shape(path):
+        with _answer(path, self.transport.get(path, **query)) as body:
             return [_provider(record) for record in body['resource_providers']]
 
     def inventory(self, uuid: str) -> tuple[int, Inventory | None]:
         """Return the provider's generation and MEMORY_MB record, None where it has none."""
         path = f'/resource_providers/{uuid}/inventories'
-        body = self.transport.get(path)
-        with _expected_shape(path):
+        with _answer(path, self.transport.get(path)) as body:
             record = body['inventories'].get(names.MEMORY_MB)
             return _generation(body), None if record is None else _inventory(record)
 
@@ -69,8 +67,7 @@ class PlacementClient:
     def traits(self, uuid: str) -> tuple[int, frozenset[str]]:
         """Return the provider's generation and all of its traits."""
         path = f'/resource_providers/{uuid}/traits'
-        body = self.transport.get(path)
-        with _expected_shape(path):
+        with _answer(path, self.transport.get(path)) as body:
             return _generation(body), _names(body['traits'])
 
     def put_traits(self, uuid: str, generation: int, traits: Collection[str]) -> int:
@@ -85,16 +82,15 @@ class PlacementClient:
     def allocations(self, uuid: str) -> Allocations:
         """Return what instances hold of the provider's MEMORY_MB."""
         path = f'/resource_providers/{uuid}/allocations'
-        body = self.transport.get(path)
-        with _expected_shape(path):
+        with _answer(path, self.transport.get(path)) as body:
             held = [allocation['resources'] for allocation in body['allocations'].values()]
             amounts = [_whole(one[names.MEMORY_MB]) for one in held if names.MEMORY_MB in one]
         return Allocations(allocated_mib=sum(amounts), consumers=len(amounts))
 
     def create_missing_traits(self, wanted: Collection[str]) -> frozenset[str]:
         """Create those of the ``wanted`` traits that don't exist, and return them."""
-        body = self.transport.get('/traits', name='in:' + ','.join(sorted(wanted)))
-        with _expected_shape('/traits'):
+        listed = self.transport.get('/traits', name='in:' + ','.join(sorted(wanted)))
+        with _answer('/traits', listed) as body:
             missing = frozenset(wanted) - _names(body['traits'])
         for trait in sorted(missing):
             self.create_trait(trait)
@@ -108,15 +104,16 @@ class PlacementClient:
         self.transport.put(f'/traits/{name}')
 
     def _put(self, path: str, generation: int, record: Mapping[str, Any]) -> int:
-        body = self.transport.put(path, {'resource_provider_generation': generation, **record})
-        with _expected_shape(path):
+        sent = {'resource_provider_generation': generation, **record}
+        with _answer(path, self.transport.put(path, sent)) as body:
             return _generation(body)
 
 
 @contextlib.contextmanager
-def _expected_shape(path: str) -> Iterator[None]:
+def _answer(path: str, body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Turn what goes wrong while ``body`` is read into PlacementError."""
     try:
-        yield
+        yield body
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise errors.PlacementError(
             f'{path}: JSON that is not what Placement answers here ({type(exc).__name__}: {exc}); '

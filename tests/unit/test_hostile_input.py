@@ -4,12 +4,10 @@
 import socket
 
 import pytest
-import requests_mock as requests_mock_module
 
 from fbm_placement import connection, errors, provider, words
 from fbm_placement.cmd import agent as command
 from fbm_placement.conf import reader
-from fbm_placement.placement import PlacementClient
 from fbm_placement.systemd import Notifier
 from tests.unit.nova_conf_text import ENABLED
 
@@ -78,80 +76,6 @@ def test_a_timeout_of_no_time(home, timeout):
     with pytest.raises(errors.ConfigurationError) as caught:
         connection.connect(home.load())
     assert '[placement]timeout is' in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ('body', 'headers'),
-    [
-        ({'token': {'expires_at': '2100-01-01T00:00:00Z'}}, {}),
-        ([], {'X-Subject-Token': 't'}),
-    ],
-)
-def test_keystone_answers_something_that_is_no_token(home, body, headers):
-    """Keystoneauth lets KeyError, TypeError and ValueError out."""
-    home.write(PASSWORD_AUTH + 'password = secret\n')
-    requester = connection.connect(home.load()).transport
-    with requests_mock_module.Mocker() as requests:
-        requests.post(f'{KEYSTONE}/auth/tokens', json=body, headers=headers, status_code=201)
-        requests.get('http://placement.test/traits', json={})
-        with pytest.raises(errors.PlacementError) as caught:
-            requester.get('/traits')
-    assert 'Keystone' in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    'value', ['nan', 'inf', 'Wed, 21 Oct 99999999999999999999 07:28:00 GMT', 'soon', '']
-)
-def test_a_retry_after_that_is_none(home, value):
-    """It asks for nothing, so the agent's own time holds."""
-    home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\n')
-    requester = connection.connect(home.load()).transport
-    with requests_mock_module.Mocker() as requests:
-        requests.get(
-            'http://placement.test/traits', status_code=503, headers={'Retry-After': value}
-        )
-        with pytest.raises(errors.PlacementError) as caught:
-            requester.get('/traits')
-    assert caught.value.retry_after is None
-
-
-class Answers:
-    """A requester that answers one thing to everything."""
-
-    def __init__(self, body):
-        self._body = body
-
-    def get(self, path, **params):
-        """Answer."""
-        return self._body
-
-
-@pytest.mark.parametrize('traits', [{}, 'CUSTOM_A', [None], None, 7])
-def test_traits_that_are_no_list_of_names(traits):
-    """Taken for none, the next write would drop every foreign trait."""
-    placement = PlacementClient(Answers({'resource_provider_generation': 1, 'traits': traits}))
-    with pytest.raises(errors.PlacementError):
-        placement.traits('uuid')
-
-
-@pytest.mark.parametrize('generation', [1.7, True, '1', None, float('inf')])
-def test_a_generation_that_is_no_whole_number(generation):
-    """A write with it would be refused at best."""
-    body = {'resource_provider_generation': generation, 'inventories': {}}
-    with pytest.raises(errors.PlacementError):
-        PlacementClient(Answers(body)).inventory('uuid')
-
-
-def test_json_nested_too_deep(home):
-    """The parser gives up on it with RecursionError."""
-    home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\n')
-    requester = connection.connect(home.load()).transport
-    with requests_mock_module.Mocker() as requests:
-        for status in (200, 500):
-            requests.get('http://placement.test/traits', text='[' * 100_000, status_code=status)
-            with pytest.raises(errors.PlacementError) as caught:
-                requester.get('/traits')
-            assert len(str(caught.value)) < 400
 
 
 def test_a_status_line_that_is_no_unicode(tmp_path):

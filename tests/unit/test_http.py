@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every trouble that a request can have becomes one clear line, of the right class."""
+"""Every failure that a request can have becomes one clear line, of the right class."""
 
-import copy
 import datetime
 import email.utils
+import functools
 import logging
 import socket
 import ssl
+import threading
+import time
 
 import pytest
 import requests
@@ -15,6 +17,7 @@ import urllib3.util.connection
 import fbm_placement
 from fbm_placement import errors
 from fbm_placement.connection import connect
+from fbm_placement.http import deadline
 from tests.unit import fake_placement
 from tests.unit.fake_placement import TOKEN, URL
 
@@ -23,9 +26,7 @@ PASSWORD = 'password-that-stays-secret'
 KEYSTONE_TOKEN = 'keystone-token-that-stays-secret'
 SECRETS = (PASSWORD, KEYSTONE_TOKEN, TOKEN)
 TOKENS_URL = 'http://keystone.test/v3/auth/tokens'
-
-HTML = {'Content-Type': 'text/html'}
-JSON = {'Content-Type': 'application/json'}
+NO_AUTH = '[placement]\nauth_type = none\n'
 
 V3PASSWORD = f"""
 [placement]
@@ -42,7 +43,7 @@ region_name = One
 
 @pytest.fixture
 def debug_log(caplog):
-    """Log all that anybody has to say, as ``--debug`` does at most, and look for secrets in it."""
+    """Log everything, as ``--debug`` does at most, and search it for secrets."""
     caplog.set_level(logging.DEBUG)
     for name in ('keystoneauth', 'keystoneauth.session', 'keystoneauth.identity', 'urllib3'):
         caplog.set_level(logging.DEBUG, logger=name)
@@ -52,19 +53,29 @@ def debug_log(caplog):
 
 
 @pytest.fixture
-def requester(nova_conf, debug_log):
-    """Return a requester with a token that needs no Keystone."""
+def transport_for(home, debug_log):
+    """Return a function that makes a transport for a nova.conf."""
+
+    def make(text, **kwargs):
+        home.write(text)
+        return connect(home.load(), **kwargs).transport
+
+    return make
+
+
+@pytest.fixture
+def transport(nova_conf, debug_log):
+    """Return a transport with a token that needs no Keystone."""
     return connect(nova_conf()).transport
 
 
 @pytest.fixture
-def password_requester(home, debug_log):
-    """Return a requester that asks Keystone for a token first."""
-    home.write(V3PASSWORD)
-    return connect(home.load()).transport
+def password_transport(transport_for):
+    """Return a transport that gets a token from Keystone first."""
+    return transport_for(V3PASSWORD)
 
 
-def trouble(work, kind=errors.PlacementError):
+def failure(work, kind=errors.PlacementError):
     """Return the error that ``work`` ends in: exactly of this class, in one line, no secrets."""
     with pytest.raises(errors.FileBackedMemoryError) as caught:
         work()
@@ -75,19 +86,20 @@ def trouble(work, kind=errors.PlacementError):
     return caught.value
 
 
-def in_seconds(seconds):
-    """Return a point in time as Retry-After has it."""
-    then = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
-    return email.utils.format_datetime(then, usegmt=True)
+def line_of(transport):
+    """Return the message of a GET that fails."""
+    line = str(failure(lambda: transport.get(PATH)))
+    assert line.startswith(f'GET {PATH}: ')
+    return line
 
 
-# What goes out.
+# What is sent.
 
 
-def test_headers(requester, http):
-    """Each request names the microversion and the agent, and asks for JSON."""
+def test_get(transport, http):
+    """Each request names the microversion and the agent, and accepts JSON."""
     http.get(URL + PATH, json={})
-    requester.get(PATH, name='a b')
+    transport.get(PATH, name='a b')
     (sent,) = http.request_history
     assert sent.headers['OpenStack-API-Version'] == 'placement 1.26'
     assert sent.headers['User-Agent'].startswith(f'fbm-agent/{fbm_placement.version()} ')
@@ -96,20 +108,10 @@ def test_headers(requester, http):
     assert sent.url == f'{URL}{PATH}?name=a+b'
 
 
-def test_every_request_has_a_timeout(password_requester, http):
-    """Neither Keystone nor Placement can keep the agent for ever."""
-    keystone(http)
-    http.get(URL + PATH, json={})
-    http.put(URL + PATH, json={})
-    password_requester.get(PATH)
-    password_requester.put(PATH, {'a': 1})
-    assert [sent.timeout for sent in http.request_history] == [30.0, 30.0, 30.0]
-
-
-def test_put_sends_json(requester, http):
-    """A body goes out as JSON, with all headers."""
+def test_put_sends_json(transport, http):
+    """A body is sent as JSON, with all headers."""
     http.put(URL + PATH, json={'b': 2})
-    assert requester.put(PATH, {'a': 1}) == {'b': 2}
+    assert transport.put(PATH, {'a': 1}) == {'b': 2}
     (sent,) = http.request_history
     assert sent.json() == {'a': 1}
     assert sent.headers['Content-Type'] == 'application/json'
@@ -117,198 +119,167 @@ def test_put_sends_json(requester, http):
 
 
 @pytest.mark.parametrize('status', [201, 204])
-def test_put_without_body_and_answer(requester, http, status):
+def test_put_without_body_and_answer(transport, http, status):
     """A trait is created without a body, and the answer is empty."""
     http.put(URL + '/traits/CUSTOM_A', status_code=status)
-    assert requester.put('/traits/CUSTOM_A') == {}
+    assert transport.put('/traits/CUSTOM_A') == {}
     assert http.last_request.body is None
 
 
-def test_asked_before_each_request(nova_conf, http):
-    """The agent may be told to end between two requests; then the next one isn't sent."""
+@pytest.mark.parametrize(('set_to', 'used'), [('', 30), ('timeout = 7', 7), ('timeout = 900', 60)])
+def test_every_request_has_a_timeout(transport_for, http, set_to, used):
+    """Neither Keystone nor Placement can block the agent; no more than a minute."""
+    transport = transport_for(V3PASSWORD + set_to)
+    keystone(http)
     http.get(URL + PATH, json={})
-    asked = []
+    http.put(URL + PATH, json={})
+    transport.get(PATH)
+    transport.put(PATH, {'a': 1})
+    assert [sent.timeout for sent in http.request_history] == [used] * 3
+
+
+def test_no_retries_of_keystoneauth(transport_for, http):
+    """They sleep where no signal ends it."""
+    transport = transport_for(
+        f'{NO_AUTH}endpoint = {URL}\nstatus_code_retries = 3\nconnect_retries = 3\n'
+    )
+    http.get(URL + PATH, status_code=503)
+    line_of(transport)
+    http.get(URL + PATH, exc=requests.exceptions.ConnectionError)
+    line_of(transport)
+    assert len(http.request_history) == 2
+
+
+def test_called_before_each_request(nova_conf, http):
+    """The agent may be asked to end between two requests; then the next one isn't sent."""
+    http.get(URL + PATH, json={})
+    calls = []
 
     def before_request():
-        asked.append(len(http.request_history))
-        if len(asked) == 3:
+        calls.append(len(http.request_history))
+        if len(calls) == 3:
             raise errors.StopRequested
 
-    requester = connect(nova_conf(), before_request).transport
-    requester.get(PATH)
-    requester.get(PATH)
+    transport = connect(nova_conf(), before_request).transport
+    transport.get(PATH)
+    transport.get(PATH)
     with pytest.raises(errors.StopRequested):
-        requester.get(PATH)
-    assert asked == [0, 1, 2]
+        transport.get(PATH)
+    assert calls == [0, 1, 2]
     assert len(http.request_history) == 2
 
 
 # What Placement, or something in its place, answers.
 
+FOREIGN = "this is not Placement's own answer: is it a proxy, or has the endpoint moved?"
+HTML = {'headers': {'Content-Type': 'text/html'}}
+JSON = {'headers': {'Content-Type': 'application/json'}}
 
-def placement_says(status, detail, code='placement.undefined_code', **headers):
-    """Return an answer as Placement gives it."""
-    return {
-        'status_code': status,
-        'json': fake_placement.error(detail, code),
-        'headers': JSON | headers,
-        'reason': 'Reason',
-    }
-
-
-def other_says(status, text, **headers):
-    """Return an answer that Placement never gives."""
-    return {
-        'status_code': status,
-        'text': text,
-        'headers': HTML | headers,
-        'reason': 'Reason',
-    }
-
-
-ANSWERS = {
-    '400': (
-        placement_says(400, 'No such trait(s): CUSTOM_A'),
-        errors.BadRequestError,
-        '400 Reason: No such trait(s): CUSTOM_A',
-    ),
-    '400 by another': (
-        other_says(400, '<h1>Bad</h1>'),
-        errors.PlacementError,
-        "not Placement's own answer",
-    ),
+BY_PLACEMENT = [
+    (400, 'undefined_code', errors.BadRequestError, '400 Reason: the detail'),
+    (403, 'undefined_code', errors.ForbiddenError, 'needs the role "service" (or "admin")'),
+    (404, 'undefined_code', errors.NotFoundError, '404 Reason: the detail'),
+    (406, 'undefined_code', errors.PlacementError, '1.26 is needed (Placement of Rocky or later)'),
+    (409, 'concurrent_update', errors.ConflictError, '409 Reason: the detail'),
+    (409, 'inventory.inuse', errors.PlacementError, '409 Reason: the detail'),
+    (500, 'undefined_code', errors.PlacementError, '500 Reason: the detail'),
+]
+BY_ANOTHER = {
+    '400': ({'status_code': 400, 'text': '<h1>Bad</h1>'} | HTML, FOREIGN),
     '401': (
-        other_says(401, 'Authentication required'),
-        errors.PlacementError,
+        {'status_code': 401, 'text': 'Authentication required'},
         'the token was refused: check [placement] against the service user in Keystone',
     ),
-    '403': (
-        placement_says(403, 'Policy does not allow placement:x to be performed.'),
-        errors.ForbiddenError,
-        'the user in [placement] needs the role "service" (or "admin") in its project',
+    '403': ({'status_code': 403, 'text': 'no'}, 'needs the role "service" (or "admin")'),
+    '404': (
+        {'status_code': 404, 'text': '<html>\n<h1>Not\nFound</h1>', 'reason': 'Reason'} | HTML,
+        f'404 Reason: text/html, "<html> <h1>Not Found</h1>"; {FOREIGN} (requested: http://',
     ),
-    '404 of Placement': (
-        placement_says(404, 'No resource provider with uuid x found'),
-        errors.NotFoundError,
-        '404 Reason: No resource provider with uuid x found',
-    ),
-    '404 of a web server': (
-        other_says(404, '<html>\n<h1>Not\nFound</h1>'),
-        errors.PlacementError,
-        '404 Reason: text/html, "<html> <h1>Not Found</h1>"; this is not Placement\'s own answer',
-    ),
-    '404 in other JSON': (
-        other_says(404, '{"error": {"code": 404}}'),
-        errors.PlacementError,
-        'has the endpoint moved?',
-    ),
-    '406': (
-        placement_says(406, 'Unacceptable version header: 1.26'),
-        errors.PlacementError,
-        'microversion 1.26 is needed (Placement of Rocky or later)',
-    ),
-    '409 of the generation': (
-        placement_says(409, 'generation conflict', 'placement.concurrent_update'),
-        errors.ConflictError,
-        '409 Reason: generation conflict',
-    ),
-    '409 of another kind': (
-        placement_says(409, 'in use', 'placement.inventory.inuse'),
-        errors.PlacementError,
-        '409 Reason: in use',
-    ),
-    '409 by another': (
-        other_says(409, 'placement.concurrent_update'),
-        errors.PlacementError,
-        "not Placement's own answer",
-    ),
-    '429': (other_says(429, 'slow down'), errors.PlacementError, '429 Reason: text/html'),
-    '500': (
-        placement_says(500, 'The server has either erred\nor is incapable'),
-        errors.PlacementError,
-        '500 Reason: The server has either erred or is incapable',
-    ),
-    '502': (other_says(502, '<h1>Bad Gateway</h1>'), errors.PlacementError, 'is it a proxy'),
-    '503': (other_says(503, ''), errors.PlacementError, '503 Reason: an empty answer'),
-    'errors of another shape': (
-        other_says(500, '{"errors": "all"}'),
-        errors.PlacementError,
-        "not Placement's own answer",
-    ),
-    'an empty list of errors': (
-        other_says(500, '{"errors": []}'),
-        errors.PlacementError,
-        "not Placement's own answer",
-    ),
-    'errors in a list': (other_says(400, '["errors"]'), errors.PlacementError, 'text/html'),
-    'an error before 1.23': (
-        {'status_code': 400, 'json': {'errors': [{'detail': 'old'}]}},
-        errors.BadRequestError,
-        ': old',
+    '404 in JSON': ({'status_code': 404, 'json': {'error': {'code': 404}}}, FOREIGN),
+    '409': ({'status_code': 409, 'text': 'placement.concurrent_update'}, FOREIGN),
+    '429': ({'status_code': 429, 'text': 'slow down'} | HTML, '429 : text/html'),
+    '502': ({'status_code': 502, 'text': '<h1>Bad Gateway</h1>'}, FOREIGN),
+    '503': ({'status_code': 503, 'text': ''}, '503 : an empty answer'),
+    'errors of another shape': ({'status_code': 500, 'json': {'errors': 'all'}}, FOREIGN),
+    'an empty list of errors': ({'status_code': 500, 'json': {'errors': []}}, FOREIGN),
+    'errors in a list': ({'status_code': 400, 'json': ['errors']}, FOREIGN),
+    'the middleware': (
+        {
+            'status_code': 503,
+            'json': {'message': 'The Keystone service is temporarily unavailable'},
+        },
+        '503: Placement cannot check tokens: is Keystone up, and its database?',
     ),
     'HTML with 200': (
-        other_says(200, '<html>Please log in'),
-        errors.PlacementError,
+        {'text': '<html>Please log in'} | HTML,
         '200, but not a JSON object: text/html, "<html>Please log in"; is there a proxy',
     ),
-    'truncated JSON': (
-        {'text': '{"inventories": {"MEM', 'headers': JSON},
-        errors.PlacementError,
+    'half of the JSON': (
+        {'text': '{"inventories": {"MEM'} | JSON,
         '200, but not a JSON object: application/json',
     ),
-    'a list': ({'json': [1]}, errors.PlacementError, '200, but not a JSON object'),
-    'null': ({'json': None}, errors.PlacementError, '200, but not a JSON object'),
-    'nothing': ({'text': ''}, errors.PlacementError, 'an empty answer'),
-    'no UTF-8': ({'content': b'\xff\xfe\x00{'}, errors.PlacementError, 'not a JSON object'),
-    'a redirect to nowhere': (
-        {'status_code': 302, 'text': 'elsewhere'},
-        errors.PlacementError,
-        '302, but not a JSON object',
-    ),
+    'a list': ({'json': [1]}, '200, but not a JSON object'),
+    'null': ({'json': None}, '200, but not a JSON object'),
+    'nothing': ({'text': ''}, 'an empty answer'),
+    'nothing with 202': ({'status_code': 202, 'text': ''}, 'an empty answer'),
+    'no UTF-8': ({'content': b'\xff\xfe\x00{'}, 'not a JSON object'),
+    'a redirect to nowhere': ({'status_code': 302, 'text': 'x'}, '302, but not a JSON object'),
 }
 
 
 @pytest.mark.parametrize('method', ['GET', 'PUT'])
-@pytest.mark.parametrize(('answer', 'kind', 'says'), ANSWERS.values(), ids=ANSWERS)
-def test_answers(requester, http, method, answer, kind, says):
-    """Whatever comes instead of the answer is one line: the request, what was seen, what to do."""
-    http.register_uri(method, URL + PATH, **answer)
-    send = requester.get if method == 'GET' else lambda path: requester.put(path, {'a': 1})
-    error = trouble(lambda: send(PATH), kind)
+@pytest.mark.parametrize(('status', 'code', 'kind', 'says'), BY_PLACEMENT)
+def test_refused_by_placement(transport, http, method, status, code, kind, says):
+    """The class is by the status, and for a conflict by the code; the detail is in the line."""
+    body = fake_placement.error('the\ndetail', f'placement.{code}')
+    http.register_uri(method, URL + PATH, status_code=status, json=body, reason='Reason')
+    error = failure(functools.partial(getattr(transport, method.lower()), PATH), kind)
     assert str(error).startswith(f'{method} {PATH}: ')
     assert says in str(error)
     assert error.retry_after is None
 
 
-def test_a_long_answer_is_cut(requester, http):
-    """A page of HTML doesn't fill the log."""
-    http.get(URL + PATH, text='<p>' + 'x' * 5000, status_code=502)
-    line = str(trouble(lambda: requester.get(PATH)))
+@pytest.mark.parametrize('method', ['GET', 'PUT'])
+@pytest.mark.parametrize(('answer', 'says'), BY_ANOTHER.values(), ids=BY_ANOTHER)
+def test_answered_by_another(transport, http, method, answer, says):
+    """One line: the request, what was seen, how to fix it; it never counts as Placement's own."""
+    http.register_uri(method, URL + PATH, **answer)
+    line = str(failure(functools.partial(getattr(transport, method.lower()), PATH)))
+    assert line.startswith(f'{method} {PATH}: ')
+    assert says in line
+
+
+def test_an_error_before_1_23(transport, http):
+    """It has no code, but is Placement's."""
+    http.get(URL + PATH, status_code=400, json={'errors': [{'detail': 'old'}]})
+    error = failure(lambda: transport.get(PATH), errors.BadRequestError)
+    assert str(error).endswith(': old')
+
+
+@pytest.mark.parametrize('status', [200, 502])
+@pytest.mark.parametrize('text', ['<p>' + 'x' * 5000, '[' * 100_000], ids=['HTML', 'too deep'])
+def test_a_long_answer_is_cut(transport, http, status, text):
+    """A page of HTML doesn't fill the log; JSON nested too deep is a RecursionError in between."""
+    http.get(URL + PATH, text=text, status_code=status)
+    line = line_of(transport)
     assert len(line) < 400
-    assert 'x..."' in line
+    assert '..."' in line
 
 
-@pytest.mark.parametrize('status', [200, 202])
-def test_an_empty_answer_to_put_that_is_none(requester, http, status):
-    """Only 201 and 204 may be empty."""
-    http.put(URL + PATH, status_code=status, text='')
-    trouble(lambda: requester.put(PATH, {}))
-
-
-def test_a_refused_token_is_renewed_once(password_requester, http):
-    """A token that has expired meanwhile is renewed before anybody hears of it."""
+def test_a_refused_token_is_renewed_once(password_transport, http):
+    """A token that has expired meanwhile is renewed without an error, but only once."""
     keystone(http)
-    http.get(URL + PATH, [{'status_code': 401}, {'json': {'a': 1}}])
-    assert password_requester.get(PATH) == {'a': 1}
+    http.get(URL + PATH, [{'status_code': 401}, {'json': {'a': 1}}, {'status_code': 401}])
+    assert password_transport.get(PATH) == {'a': 1}
     assert [sent.method for sent in http.request_history] == ['POST', 'GET', 'POST', 'GET']
+    assert 'the token was refused' in line_of(password_transport)
+    assert len(http.request_history) == 7
 
 
-def test_a_refused_token_is_renewed_only_once(password_requester, http):
-    """A new token that is refused too is told, without a storm of requests."""
-    keystone(http)
-    http.get(URL + PATH, status_code=401)
-    assert 'the token was refused' in str(trouble(lambda: password_requester.get(PATH)))
-    assert len(http.request_history) == 4
+def in_seconds(seconds):
+    """Return a point in time as Retry-After has it."""
+    then = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+    return email.utils.format_datetime(then, usegmt=True)
 
 
 @pytest.mark.parametrize('status', [429, 500, 503])
@@ -320,29 +291,38 @@ def test_a_refused_token_is_renewed_only_once(password_requester, http):
         ('1.5', 1.5, 1.5),
         ('-3', 0, 0),
         ('999999', 3600, 3600),
-        pytest.param(lambda: in_seconds(120), 100, 121, id='a date to come'),
-        pytest.param(
-            lambda: in_seconds(120).replace('GMT', '-0000'), 100, 121, id='a date without a zone'
-        ),
-        pytest.param(lambda: in_seconds(-120), 0, 0, id='a date gone by'),
+        pytest.param(lambda: in_seconds(120), 100, 121, id='in future'),
+        pytest.param(lambda: in_seconds(120).replace('GMT', '-0000'), 100, 121, id='no zone'),
+        pytest.param(lambda: in_seconds(-120), 0, 0, id='in the past'),
         ('Fri, 31 Dec 9999 23:59:59 GMT', 3600, 3600),
     ],
 )
-def test_retry_after(requester, http, status, value, low, high):
-    """The service says when to come again, as seconds or as a date; not beyond an hour."""
+def test_retry_after(transport, http, status, value, low, high):
+    """The service asks to wait, in seconds or until a date; not beyond an hour."""
     value = value() if callable(value) else value
     http.get(URL + PATH, status_code=status, headers={'Retry-After': value}, text='later')
-    assert low <= trouble(lambda: requester.get(PATH)).retry_after <= high
+    assert low <= failure(lambda: transport.get(PATH)).retry_after <= high
 
 
-@pytest.mark.parametrize('value', ['soon', '', '1 s', 'Fri, 99 Dec 2030 00:00:00 GMT'])
-def test_retry_after_that_says_nothing(requester, http, value):
-    """A Retry-After that nobody understands is none."""
+@pytest.mark.parametrize(
+    'value',
+    [
+        'soon',
+        '',
+        '1 s',
+        'nan',
+        'inf',
+        'Fri, 99 Dec 2030 00:00:00 GMT',
+        'Wed, 21 Oct 99999999999999999999 07:28:00 GMT',
+    ],
+)
+def test_retry_after_without_a_time(transport, http, value):
+    """It counts as none."""
     http.get(URL + PATH, status_code=503, headers={'Retry-After': value}, text='later')
-    assert trouble(lambda: requester.get(PATH)).retry_after is None
+    assert failure(lambda: transport.get(PATH)).retry_after is None
 
 
-# No answer at all: urllib3 itself fails, so that the errors are wrapped as deep as in life.
+# No answer at all: urllib3 itself fails, so that the errors are wrapped as deep as in production.
 
 
 def connection_fails(monkeypatch, exc):
@@ -380,36 +360,25 @@ def peer(monkeypatch):
         (ConnectionResetError(104, 'Connection reset by peer'), 'Connection reset by peer'),
     ],
 )
-def test_no_connection(requester, monkeypatch, exc, says):
-    """The cause is told, whatever it was wrapped in, and where it was tried."""
+def test_no_connection(transport, monkeypatch, exc, says):
+    """The line has the cause, whatever it was wrapped in, and the address."""
     connection_fails(monkeypatch, exc)
-    error = trouble(lambda: requester.get(PATH))
-    assert str(error).startswith(f'GET {PATH}: ')
-    assert says in str(error)
-    assert 'placement.test' in str(error)
+    line = line_of(transport)
+    assert says in line
+    assert 'placement.test' in line
+    if not isinstance(exc, TimeoutError):
+        assert 'HTTPConnectionPool' not in line
+        assert 'Max retries' not in line
 
 
-@pytest.mark.parametrize(
-    'exc',
-    [ConnectionRefusedError(111, 'Connection refused'), socket.gaierror(-2, 'Name unknown')],
-)
-def test_no_connection_in_few_words(requester, monkeypatch, exc):
-    """What urllib3 wraps around the cause isn't told."""
-    connection_fails(monkeypatch, exc)
-    line = str(trouble(lambda: requester.get(PATH)))
-    assert 'HTTPConnectionPool' not in line
-    assert 'Max retries' not in line
-
-
-def test_tls(home, monkeypatch, peer, debug_log):
-    """A certificate that isn't trusted is told with the option that trusts it."""
-    home.write('[placement]\nauth_type = none\nendpoint = https://placement.test\n')
+def test_tls(transport_for, monkeypatch, peer):
+    """A certificate that isn't trusted: the line has the option that trusts it."""
 
     def refuse(*args, **kwargs):
         raise ssl.SSLCertVerificationError(1, 'certificate verify failed: self-signed')
 
     monkeypatch.setattr(ssl.SSLContext, 'wrap_socket', refuse)
-    line = str(trouble(lambda: connect(home.load()).transport.get(PATH)))
+    line = line_of(transport_for(f'{NO_AUTH}endpoint = https://placement.test\n'))
     assert 'TLS failed (' in line
     assert 'certificate verify failed: self-signed' in line
     assert 'check [placement]cafile' in line
@@ -417,34 +386,21 @@ def test_tls(home, monkeypatch, peer, debug_log):
     assert 'HTTPSConnectionPool' not in line
 
 
-def test_a_server_without_tls(home, peer, debug_log):
+def test_a_server_without_tls(transport_for, peer):
     """Https where http is spoken is a TLS failure too."""
     peer.sendall(b'HTTP/1.1 400 Bad Request\r\n\r\n')
-    home.write('[placement]\nauth_type = none\nendpoint = https://placement.test\n')
-    assert 'TLS failed (' in str(trouble(lambda: connect(home.load()).transport.get(PATH)))
+    assert 'TLS failed (' in line_of(transport_for(f'{NO_AUTH}endpoint = https://placement.test'))
 
 
-def test_a_missing_cafile(home, debug_log):
-    """A ``cafile`` that isn't there is told by its path."""
-    home.write(
-        '[placement]\nauth_type = none\nendpoint = https://placement.test\ncafile = /none.pem\n'
-    )
-    assert '/none.pem' in str(trouble(lambda: connect(home.load()).transport.get(PATH)))
+def test_a_missing_cafile(transport_for):
+    """A ``cafile`` that isn't there is in the line."""
+    text = f'{NO_AUTH}endpoint = https://placement.test\ncafile = /none.pem\n'
+    assert '/none.pem' in line_of(transport_for(text))
 
 
-def test_keystone_is_away_for_placement(requester, http):
-    """Its middleware answers in its place; that is no proxy, and the words say whom to look at."""
-    told = 'Unavailable.<br /><br />The Keystone service is temporarily unavailable.'
-    http.get(URL + PATH, status_code=503, json={'message': told, 'title': 'Service Unavailable'})
-    line = str(trouble(lambda: requester.get(PATH)))
-    assert 'Placement cannot check tokens: is Keystone up' in line
-    assert 'proxy' not in line
-
-
-def test_a_server_that_never_answers(home, peer, debug_log):
+def test_a_server_that_never_answers(transport_for, peer):
     """[placement]timeout ends the wait for an answer."""
-    home.write('[placement]\nauth_type = none\nendpoint = http://placement.test\ntimeout = 1\n')
-    line = str(trouble(lambda: connect(home.load()).transport.get(PATH)))
+    line = line_of(transport_for(f'{NO_AUTH}endpoint = http://placement.test\ntimeout = 1\n'))
     assert 'timed out' in line
     assert '[placement]timeout too short?' in line
 
@@ -460,141 +416,142 @@ def test_a_server_that_never_answers(home, peer, debug_log):
     ],
     ids=['nothing', 'no HTTP', 'cut short', 'chunk cut short', 'no gzip'],
 )
-def test_a_broken_answer(requester, peer, raw):
+def test_a_broken_answer(transport, peer, raw):
     """An answer that breaks off, or isn't HTTP, is a PlacementError like any other."""
     peer.sendall(raw)
     peer.shutdown(socket.SHUT_WR)
-    assert 'placement.test' in str(trouble(lambda: requester.get(PATH)))
+    assert 'placement.test' in line_of(transport)
 
 
 @pytest.mark.parametrize('url', ['placement.test', 'http://[bad', 'ftp://placement.test'])
-def test_an_endpoint_that_is_no_url(home, debug_log, url):
-    """An ``endpoint_override`` that no request can be sent to is told."""
-    home.write(f'[placement]\nauth_type = none\nendpoint_override = {url}\n')
-    assert url in str(trouble(lambda: connect(home.load()).transport.get(PATH)))
+def test_an_endpoint_that_is_no_url(transport_for, url):
+    """An ``endpoint_override`` to which no request can be sent is in the line."""
+    assert url in line_of(transport_for(f'{NO_AUTH}endpoint_override = {url}\n'))
+
+
+def test_errors_of_requests(transport, http):
+    """What keystoneauth doesn't translate is a PlacementError all the same."""
+    http.get(URL + PATH, exc=requests.exceptions.ContentDecodingError('no gzip'))
+    assert 'no gzip' in line_of(transport)
 
 
 # Keystone, before Placement is asked.
 
-CATALOGUE = {
-    'type': 'placement',
-    'name': 'placement',
-    'id': 'c',
-    'endpoints': [
-        {'id': 'e', 'interface': 'internal', 'region': 'One', 'region_id': 'One', 'url': URL}
-    ],
-}
 
-TOKEN_BODY = {
-    'token': {
-        'methods': ['password'],
-        'audit_ids': ['a'],
-        'issued_at': '2020-01-01T00:00:00.000000Z',
-        'expires_at': '2099-01-01T00:00:00.000000Z',
-        'user': {'id': 'u', 'name': 'nova', 'domain': {'id': 'd', 'name': 'Default'}},
-        'project': {'id': 'p', 'name': 'service', 'domain': {'id': 'd', 'name': 'Default'}},
-        'roles': [{'id': 'r', 'name': 'service'}],
-        'catalog': [CATALOGUE],
-    }
-}
-
-
-def keystone(http, change=lambda catalogue: None):
-    """Let Keystone hand out tokens, with a catalogue that a test may change."""
-    body = copy.deepcopy(TOKEN_BODY)
-    change(body['token']['catalog'])
+def keystone(http, service='placement', **endpoint):
+    """Let Keystone issue tokens, with one service in the catalogue; None: with none."""
+    endpoints = [{'interface': 'internal', 'region_id': 'One', 'url': URL, **endpoint}]
+    catalogue = [{'type': service, 'endpoints': endpoints}] if service else []
+    token = {'expires_at': '2099-01-01T00:00:00.000000Z', 'catalog': catalogue}
     headers = {'X-Subject-Token': KEYSTONE_TOKEN}
-    http.post(TOKENS_URL, status_code=201, json=body, headers=headers)
+    http.post(TOKENS_URL, status_code=201, json={'token': token}, headers=headers)
 
 
-def test_the_token_and_the_endpoint_come_from_keystone(password_requester, http):
-    """Password in, token and endpoint out, used, and asked for once."""
+def test_the_token_and_the_endpoint_come_from_keystone(password_transport, http, debug_log):
+    """Password in, token and endpoint out, used, and requested once; --debug shows no secret."""
     keystone(http)
     http.get(URL + PATH, json={'a': 1})
-    assert password_requester.get(PATH) == {'a': 1}
-    assert password_requester.get(PATH) == {'a': 1}
+    assert password_transport.get(PATH) == {'a': 1}
+    assert password_transport.get(PATH) == {'a': 1}
     asked, *used = http.request_history
     assert PASSWORD in asked.text
     assert [sent.headers['X-Auth-Token'] for sent in used] == [KEYSTONE_TOKEN] * 2
+    assert 'OpenStack-API-Version' in debug_log.text  # so the requests were logged
 
 
 @pytest.mark.parametrize(
-    'change',
-    [
-        lambda catalogue: catalogue.clear(),
-        lambda catalogue: catalogue[0].update(type='compute'),
-        lambda catalogue: catalogue[0]['endpoints'].clear(),
-        lambda catalogue: catalogue[0]['endpoints'][0].update(interface='admin'),
-        lambda catalogue: catalogue[0]['endpoints'][0].update(region='Two', region_id='Two'),
-    ],
-    ids=['empty', 'no placement', 'no endpoint', 'admin only', 'another region'],
+    'catalogue',
+    [{'service': None}, {'service': 'compute'}, {'interface': 'admin'}, {'region_id': 'Two'}],
 )
-def test_no_endpoint(password_requester, http, change):
-    """A catalogue without the endpoint: what was looked for, and the options that say so."""
-    keystone(http, change)
-    line = str(trouble(lambda: password_requester.get(PATH)))
+def test_no_endpoint(password_transport, http, catalogue):
+    """A catalogue without the endpoint: what was expected, and the options for it."""
+    keystone(http, **catalogue)
+    line = line_of(password_transport)
     assert 'the service catalogue has no such endpoint' in line
     for word in ('"placement"', 'region_name', 'valid_interfaces', '[placement]endpoint_override'):
         assert word in line
 
 
-def test_keystone_refuses(password_requester, http):
-    """A wrong password is told as what it is."""
+def test_keystone_refuses(password_transport, http):
+    """A wrong password is recognized."""
     body = {'error': {'code': 401, 'message': 'requires authentication', 'title': 'Unauthorized'}}
     http.post(TOKENS_URL, status_code=401, json=body)
-    line = str(trouble(lambda: password_requester.get(PATH)))
+    line = line_of(password_transport)
     assert 'Keystone answered 401' in line
     assert 'expected [placement]username, password and project of a valid service user' in line
     assert len(http.request_history) == 1
 
 
 @pytest.mark.parametrize('status', [400, 403, 404, 429, 500, 502, 503])
-def test_keystone_fails(password_requester, http, status):
-    """Keystone's own trouble is not taken for Placement's, nor for a wrong password."""
-    http.post(TOKENS_URL, status_code=status, text='<html>')
-    error = trouble(lambda: password_requester.get(PATH))
+def test_keystone_fails(password_transport, http, status):
+    """Keystone's own failure is not taken for Placement's; its Retry-After counts like that."""
+    http.post(TOKENS_URL, status_code=status, text='<html>', headers={'Retry-After': '11'})
+    error = failure(lambda: password_transport.get(PATH))
     assert f'Keystone answered {status}' in str(error)
     assert 'username' not in str(error)
+    assert error.retry_after == 11
 
 
-def test_keystone_asks_to_wait(password_requester, http):
-    """Keystone's Retry-After counts like Placement's."""
-    http.post(TOKENS_URL, status_code=503, headers={'Retry-After': '11'})
-    assert trouble(lambda: password_requester.get(PATH)).retry_after == 11
+@pytest.mark.parametrize(
+    'answer',
+    [
+        {'text': '<html>Please log in'},
+        {'status_code': 201, 'json': {'token': {'expires_at': '2100-01-01T00:00:00Z'}}},
+        {'status_code': 201, 'json': [], 'headers': {'X-Subject-Token': 't'}},
+    ],
+)
+def test_keystone_answers_no_token(password_transport, http, answer):
+    """Keystoneauth raises KeyError, TypeError and ValueError then."""
+    http.post(TOKENS_URL, **answer)
+    assert 'Keystone answered something that is no token' in line_of(password_transport)
 
 
-def test_keystone_behind_a_login_page(password_requester, http):
-    """HTML with 200 in Keystone's place is no token."""
-    http.post(TOKENS_URL, text='<html>Please log in')
-    trouble(lambda: password_requester.get(PATH))
-
-
-def test_keystone_cannot_be_reached(password_requester, monkeypatch):
-    """Which of the two services is away can be seen from the address."""
+def test_keystone_cannot_be_reached(password_transport, monkeypatch):
+    """The address shows which of the two services is away."""
     connection_fails(monkeypatch, ConnectionRefusedError(111, 'Connection refused'))
-    line = str(trouble(lambda: password_requester.get(PATH)))
+    line = line_of(password_transport)
     assert 'connection refused (is the service up?)' in line
     assert 'http://keystone.test/v3' in line
 
 
-def test_keystone_is_asked_for_its_versions_in_vain(home, http, debug_log):
-    """``auth_type = password`` asks the root first; that can fail too."""
-    home.write(V3PASSWORD.replace('v3password', 'password').replace('/v3', '/'))
+def test_keystone_fails_to_list_its_versions(transport_for, http):
+    """``auth_type = password`` reads the root first; that can fail too."""
     http.get('http://keystone.test/', status_code=503)
-    line = str(trouble(lambda: connect(home.load()).transport.get(PATH)))
+    line = line_of(transport_for(V3PASSWORD.replace('v3password', 'password').replace('/v3', '/')))
     assert 'auth_url' in line
     assert '503' in line
 
 
-def test_secrets_are_not_logged_when_all_is_well(password_requester, http, debug_log):
-    """--debug shows the requests, but neither the password nor the token."""
-    keystone(http)
-    http.get(URL + PATH, json={'a': 1})
-    password_requester.get(PATH)
-    assert 'OpenStack-API-Version' in debug_log.text  # so the requests were logged
+# The deadline.
 
 
-def test_requests_own_errors_are_caught(requester, http):
-    """What keystoneauth doesn't translate is a PlacementError all the same."""
-    http.get(URL + PATH, exc=requests.exceptions.ContentDecodingError('no gzip'))
-    assert 'no gzip' in str(trouble(lambda: requester.get(PATH)))
+def test_the_deadline_ends_what_takes_too_long() -> None:
+    """Also where each single byte comes in time."""
+
+    def trickle() -> None:
+        with deadline(0.1):
+            while True:
+                time.sleep(0.01)
+
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError, match='no complete answer in'):
+        trickle()
+    assert time.monotonic() - begun < 2
+    with deadline(0.05):
+        pass
+    time.sleep(0.1)  # a block that ends in time is never cut afterwards
+
+
+def test_other_threads_have_no_deadline() -> None:
+    """Only the main thread gets signals."""
+    done = []
+
+    def work() -> None:
+        with deadline(0.01):
+            time.sleep(0.05)
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done
