@@ -8,6 +8,7 @@ from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
 
 MIB = 2**20
+TOO_SMALL = 'too-small'
 
 UNFIT = {
     'network': ('nfs', 'nfs4', 'cifs', 'smb3', 'ceph', 'glusterfs', '9p', 'afs', 'lustre'),
@@ -19,10 +20,7 @@ UNFIT = {
 
 
 def problems(
-    store: Store,
-    capacity_mib: int,
-    qemu_uids: frozenset[int],
-    trusted_uids: frozenset[int] = frozenset({0}),
+    store: Store, capacity_mib: int, qemu_uids: frozenset[int], trusted_uids: frozenset[int]
 ) -> tuple[Problem, ...]:
     """Return every reason why the store is not fit; none: it is healthy.
 
@@ -30,48 +28,30 @@ def problems(
     :param qemu_uids: whom QEMU runs as; none: not known
     :param trusted_uids: who may own the store, apart from QEMU's user
     """
-    blocking = _blocking(store)
+    blocking = _not_mounted(store)
+    if blocking is None and store.mount is not None:
+        blocking = _unusable(store, store.mount)
     if blocking is not None:
         return (blocking,)
     return (*_directories(store, qemu_uids, trusted_uids), *_contents(store, capacity_mib))
 
 
-def lacking_mib(store: Store, capacity_mib: int) -> int:
-    """Return how much space is missing, MiB; 0 or less: none, or there is no store to measure."""
-    if store.mount is None or store.size_bytes == 0:
-        return 0
-    return capacity_mib - store.ram_bytes // MIB - store.free_bytes // MIB
-
-
-def _blocking(store: Store) -> Problem | None:
-    """Return the problem that prevents the other checks, or makes them pointless."""
-    path, mount = store.path, store.mount
+def _not_mounted(store: Store) -> Problem | None:
+    path, seen = store.path, store.mount.mount_point if store.mount else None
+    expected = store.expected_mount or ''
     if store.error is not None:
         return Problem(
             'unseen',
             f'the store {path} cannot be checked: {store.error}; check its device and filesystem '
             '(dmesg, mount), or correct memory_backing_dir',
         )
-    if mount is None:
+    if seen is None:
         return Problem(
             'missing',
             f'memory_backing_dir {path} does not exist; libvirtd would create it on the '
             'filesystem above, mostly the root disk: mount the store there, then restart libvirtd',
         )
-    if not store.is_directory:
-        return Problem(
-            'not-a-directory',
-            f'memory_backing_dir {path} is not a directory: name the directory of the store',
-        )
-    return (
-        _not_mounted(path, mount.mount_point, store.expected_mount)
-        or _unfit(store, mount)
-        or _mounted_late(store)
-    )
-
-
-def _not_mounted(path: str, seen: str, expected: str | None) -> Problem | None:
-    if expected is not None and len(expected) > len(seen):
+    if len(expected) > len(seen):
         return Problem(
             'not-mounted',
             f'the store is not mounted: {path} is on {seen}, expected on {expected} '
@@ -80,48 +60,45 @@ def _not_mounted(path: str, seen: str, expected: str | None) -> Problem | None:
     if seen == '/':
         return Problem(
             'not-mounted',
-            f'the store is not mounted: {path} is on the root filesystem, which guests '
-            "would fill; mount the store's device or tmpfs there, then restart libvirtd "
-            f'(if it must be the root disk: mount --bind /another/directory {path})',
+            f'the store is not mounted: {path} is on the root filesystem, which guests would '
+            'fill; mount the store there, then restart libvirtd (if it must be the root disk: '
+            f'mount --bind /another/directory {path})',
         )
     return None
 
 
-def _unfit(store: Store, mount: Mount) -> Problem | None:
-    kind = mount.filesystem
+def _unusable(store: Store, mount: Mount) -> Problem | None:
+    path, kind = store.path, mount.filesystem
     for group, members in UNFIT.items():
         if kind.partition('.')[0] in members:
             return Problem(
                 'filesystem',
-                f'the store {store.path} is a {kind} filesystem ({group}), which cannot hold '
-                "guests' memory; expected a local disk filesystem (xfs, ext4) or a tmpfs",
+                f"the store {path} is a {kind} filesystem ({group}), which cannot hold guests' "
+                'memory; expected a local disk filesystem (xfs, ext4) or a tmpfs',
             )
-    if store.size_bytes == 0:
+    if not store.is_directory:
         return Problem(
-            'no-size',
-            f'the store {store.path} ({kind}) has no size of its own, so its capacity is not '
-            'known; mount it with size=',
+            'not-a-directory',
+            f'memory_backing_dir {path} is not a directory: name the directory of the store',
         )
+    if store.size_bytes == 0:
+        return Problem('no-size', f'the store {path} ({kind}) has no limit: mount it with size=')
     # ext4 calls it emergency_ro since Linux 6.16.
     if mount.options & {'ro', 'emergency_ro'}:
         return Problem(
             'read-only',
-            f'the filesystem of the store {store.path} is read-only, as after an error of its '
-            'device: check dmesg, repair it, and mount it read-write',
+            f'the filesystem of the store {path} is read-only, as after an error of its device: '
+            'check dmesg, repair it, and mount it read-write',
+        )
+    if all(directory.path != store.ram_directory for directory in store.directories):
+        return Problem(
+            'mounted-late',
+            f'{store.ram_directory} is missing, which libvirtd makes when it starts, so guests '
+            'would fail: the store was mounted later, or is not mounted, or libvirtd has another '
+            f'memory_backing_dir; check whether it is mounted (findmnt -T {path}), then restart '
+            'libvirtd (running guests continue)',
         )
     return None
-
-
-def _mounted_late(store: Store) -> Problem | None:
-    if any(directory.path == store.ram_directory for directory in store.directories):
-        return None
-    return Problem(
-        'mounted-late',
-        f'{store.ram_directory} is missing, which libvirtd makes when it starts: the store was '
-        'mounted after that, or is not mounted, or libvirtd has another memory_backing_dir, and '
-        f'guests would fail; check whether it is mounted (findmnt -T {store.path}), then restart '
-        'libvirtd (running guests continue)',
-    )
 
 
 def _directories(
@@ -141,8 +118,8 @@ def _directories(
                 f'mode:{path}',
                 f'{path} can be written by every user of the host ({mode}); chmod o-w {path}',
             )
-        # libvirt leaves such a directory after a failed start. Root can enter it.
-        if qemu_uids and not any(uid == 0 or directory.lets_in(uid) for uid in qemu_uids):
+        # libvirt leaves such a directory after a failed start.
+        if qemu_uids and not any(directory.lets_in(uid) for uid in qemu_uids):
             yield Problem(
                 f'access:{path}',
                 f'QEMU (user id {uids}) cannot enter {path} ({mode}), so guests fail with '
@@ -158,14 +135,14 @@ def _contents(store: Store, capacity_mib: int) -> Iterator[Problem]:
             'every user of the host can read the memory of guests '
             f'({", ".join(store.exposed[:2])}{more}): chmod o-x {store.ram_directory}',
         )
-    lacking = lacking_mib(store, capacity_mib)
-    if lacking > 0:
-        held_mib, free_mib = store.ram_bytes // MIB, store.free_bytes // MIB
+    held_mib, free_mib = store.ram_bytes // MIB, store.free_bytes // MIB
+    if capacity_mib > held_mib + free_mib:
         yield Problem(
-            'too-small',
+            TOO_SMALL,
             f'the store {store.path} cannot hold the capacity: {capacity_mib} MiB, of which '
-            f'running guests hold {held_mib}, and {free_mib} MiB are free: {lacking} MiB too '
-            'little; remove other files (fbm-status guests shows those of guests that have '
-            f'ended, du -x {store.path} all others), enlarge it, or set '
+            f'running guests hold {held_mib}, and {free_mib} MiB are free: '
+            f'{capacity_mib - held_mib - free_mib} MiB too little; remove other files '
+            '(fbm-status guests shows those of guests that have ended, '
+            f'du -x {store.path} all others), enlarge it, or set '
             f'[libvirt]file_backed_memory to {held_mib + free_mib} or less',
         )

@@ -2,11 +2,11 @@
 """What the check of a host needs to know of the checks before it."""
 
 import contextlib
-from collections.abc import Iterable
 from dataclasses import replace
 
 from fbm_placement import errors
-from fbm_placement.host import state_file
+from fbm_placement.host import draining, state_file
+from fbm_placement.host.guests import Guest
 from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
 from fbm_placement.rules.hysteresis import Hysteresis
@@ -28,11 +28,13 @@ class History:
         if state and state.store and state.store.mount_point:
             self._mount_points[state.store.path] = state.store.mount_point
 
-    def drain(self, problem: Problem | None, uuids: Iterable[str]) -> tuple[Problem, ...]:
-        """Return the problem that counts, after a check that found these guests left."""
+    def drain(self, enabled: bool, guests: tuple[Guest, ...]) -> tuple[Problem, ...]:
+        """Return the problem that counts, after a check that found these guests."""
+        problem = draining.problem(enabled, guests)
         problems = self.draining.after((problem,) if problem else ())
         # A guest that is between two processes is still there.
-        known = dict.fromkeys((*self.draining_uuids, *uuids))
+        found = (guest.uuid for guest in draining.remaining_guests(enabled, guests))
+        known = dict.fromkeys((*self.draining_uuids, *found))
         self.draining_uuids = tuple(known) if problems else ()
         return problems
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The check of the host in each pass: its guests, its store, and what follows from them."""
 
-import functools
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -56,21 +56,27 @@ class HostObserver:
         self._wait = wait
         self._guest_probe = Probe()
         self._store_probe = Probe()
-
-    @functools.cached_property
-    def _history(self) -> History:
-        return History()
+        self._history = History()
 
     def observe(self, settings: Settings, options: AgentOptions) -> HostView:
         """Check guests and store; what can't be seen is a problem of the host, not an error."""
         guests: tuple[Guest, ...] = ()
-        warning = None
+        facts = HostFacts(draining=True, guests_seen=False)
+        store = warning = None
         try:
             guests = self.guests()
-            facts = self._facts_of(guests, settings)
+            problems = self._history.drain(settings.enabled, guests)
+            facts = HostFacts(
+                draining=bool(problems),
+                guests_enabled=draining.common_state(guests),
+                unhealthy=problems,
+            )
         except errors.HostError as exc:
-            facts, warning = _unseen(settings, str(exc))
-        store = None
+            # The published state stays as it is; only an enabled host is closed.
+            if settings.enabled:
+                facts = replace(facts, unhealthy=(Problem('guests-unseen', str(exc)),))
+            else:
+                warning = str(exc)
         if settings.enabled:
             store, problems = self.store(settings, options, guests)
             problems += hook_status.problems(options.hook_mode, self._hooks_dir)
@@ -79,25 +85,9 @@ class HostObserver:
                 store_is_disk=store.is_disk if store else True,
                 unhealthy=(*facts.unhealthy, *self._history.store.after(problems)),
             )
-        return HostView(
-            facts,
-            store,
-            self._history.draining_uuids,
-            warning,
-            self._history.store.recovery,
-            self._history.draining.recovery,
-        )
-
-    def _facts_of(self, guests: tuple[Guest, ...], settings: Settings) -> HostFacts:
-        remaining = draining.remaining_guests(settings.enabled, guests)
-        problems = self._history.drain(
-            draining.problem(settings.enabled, guests), (guest.uuid for guest in remaining)
-        )
-        return HostFacts(
-            draining=bool(problems),
-            guests_enabled=draining.common_state(guests),
-            unhealthy=problems,
-        )
+        history = self._history
+        recoveries = history.store.recovery, history.draining.recovery
+        return HostView(facts, store, history.draining_uuids, warning, *recoveries)
 
     def guests(self) -> tuple[Guest, ...]:
         """Return every guest that runs here.
@@ -107,14 +97,13 @@ class HostObserver:
         reason = processes.hidden(mounts.read_mounts())
         if reason is not None:
             raise errors.HostError(reason)
-        return processes.ask(self._guest_probe, self._read_guests)
-
-    def _read_guests(self) -> tuple[Guest, ...]:
-        try:
+        owners = frozenset[int]()
+        with contextlib.suppress(errors.HostError):
             owners = libvirt.read_qemu_conf(self._qemu_conf).uids
-        except errors.HostError:
-            owners = frozenset()
-        return processes.running_guests(self._proc, owners | {0} if owners else None)
+        return processes.ask(
+            self._guest_probe,
+            lambda: processes.running_guests(self._proc, owners | {0} if owners else None),
+        )
 
     def store(
         self, settings: Settings, options: AgentOptions, guests: tuple[Guest, ...]
@@ -127,21 +116,16 @@ class HostObserver:
         except errors.HostError as exc:
             if path is None:
                 return None, (Problem('qemu.conf', str(exc)),)
-        store = self._observe_store(path, guests)
-        lacking_mib = health.lacking_mib(store, settings.allocatable_mib)
-        if lacking_mib > 0 and self._history.store.last_was_good:
+
+        def check(path: str) -> tuple[Store, tuple[Problem, ...]]:
+            store = observe_store(path, guests, self._store_probe)
+            store = self._history.with_expected_mount(store)
+            trusted = frozenset({0, os.geteuid()})
+            return store, health.problems(store, settings.allocatable_mib, qemu_uids, trusted)
+
+        store, problems = check(path)
+        too_small = any(problem.key == health.TOO_SMALL for problem in problems)
+        if too_small and self._history.store.last_was_good:
             self._wait(RELEASE_SECONDS)
-            store = self._observe_store(path, guests)
-        trusted = frozenset({0, os.geteuid()})
-        return store, health.problems(store, settings.allocatable_mib, qemu_uids, trusted)
-
-    def _observe_store(self, path: str, guests: tuple[Guest, ...]) -> Store:
-        return self._history.with_expected_mount(observe_store(path, guests, self._store_probe))
-
-
-def _unseen(settings: Settings, reason: str) -> tuple[HostFacts, str | None]:
-    """Leave the published state as it is where guests can't be seen; close an enabled host."""
-    facts = HostFacts(draining=True, guests_seen=False)
-    if not settings.enabled:
-        return facts, reason
-    return replace(facts, unhealthy=(Problem('guests-unseen', reason),)), None
+            return check(path)
+        return store, problems

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from fbm_placement import errors, names
 from fbm_placement.host import mounts
@@ -31,12 +32,12 @@ class Directory:
 
     def lets_in(self, uid: int) -> bool:
         """Whether this user can enter it."""
-        return bool(self.mode & (stat.S_IXUSR if uid == self.uid else stat.S_IXOTH))
+        return uid == 0 or bool(self.mode & (0o100 if uid == self.uid else 0o001))
 
     @property
     def others_can_write(self) -> bool:
         """Whether every user can replace a guest's file; not in a directory with a sticky bit."""
-        return bool(self.mode & stat.S_IWOTH) and not self.mode & stat.S_ISVTX
+        return self.mode & 0o1002 == 0o002
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Store:
     """What was observed of the store."""
 
     path: str
-    """memory_backing_dir as configured."""
+    """memory_backing_dir."""
     mount: Mount | None = None
     """Where it is mounted; None: the directory doesn't exist."""
     is_directory: bool = True
@@ -138,9 +139,4 @@ def _ram_files(guests: Iterable[Guest], device: int) -> tuple[int, tuple[str, ..
 
 def others_can_enter(path: str) -> bool:
     """Whether every user can enter all directories above this file."""
-    directory = os.path.dirname(path)
-    while directory != os.path.dirname(directory):
-        if not os.stat(directory).st_mode & stat.S_IXOTH:
-            return False
-        directory = os.path.dirname(directory)
-    return True
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in Path(path).parents)

@@ -27,7 +27,8 @@ QEMU = frozenset({64055})
 
 
 def texts(capacity_mib=1000, qemu_uids=QEMU, **changes):
-    return [one.text for one in problems(replace(GOOD, **changes), capacity_mib, qemu_uids)]
+    store = replace(GOOD, **changes)
+    return [one.text for one in problems(store, capacity_mib, qemu_uids, frozenset({0}))]
 
 
 def mounted(**changes):
@@ -76,10 +77,10 @@ def test_the_capacity_less_what_guests_hold_must_be_free():
         ({'mount': mounted(filesystem='fuse.sshfs')}, 'is a fuse.sshfs filesystem (userspace)'),
         ({'mount': mounted(filesystem='overlay')}, 'is a overlay filesystem (container)'),
         ({'mount': mounted(filesystem='ramfs')}, 'is a ramfs filesystem (kernel)'),
-        ({'size_bytes': 0}, 'has no size of its own'),
+        ({'size_bytes': 0}, 'has no limit: mount it with size='),
         ({'mount': mounted(options=frozenset({'ro'}))}, 'is read-only'),
         ({'mount': mounted(options=frozenset({'rw', 'emergency_ro'}))}, 'is read-only'),
-        ({'directories': DIRECTORIES[:2]}, 'the store was mounted after that'),
+        ({'directories': DIRECTORIES[:2]}, 'the store was mounted later'),
         (
             {'directories': first_directory(0o777)},
             '/srv/fbm can be written by every user of the host (mode 0777); chmod o-w /srv/fbm',
