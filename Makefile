@@ -12,13 +12,12 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 TOX := .venv/bin/tox
 # make NOVA=nova31,nova32 test-nova
 NOVA ?= nova29,nova34,nova-own
-# No libvirt-daemon-system: the tests start each libvirtd themselves.
-E2E_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 \
-	e2fsprogs xfsprogs mariadb-server rabbitmq-server qemu-utils libvirt-dev pkg-config gcc python3-dev
+E2E_PACKAGES := $(shell sed -n 's/ *\[platform:dpkg e2e\]$$//p' bindep.txt)
 # make E2E=e2e e2e: the hosts alone; E2E=cloud: the cloud alone
 E2E ?= e2e,cloud
 
-.PHONY: help test test-oldest test-devstack test-nova e2e demo docs genconfig build bench clean
+.PHONY: help test test-oldest test-devstack test-nova e2e demo docs genconfig build bench \
+	constraints clean
 
 help:  ## This list
 	@echo 'Each target makes what it needs first, in .venv and .tox (delete them with "make clean").'
@@ -67,6 +66,9 @@ build: $(TOX)  ## Tries an sdist and a wheel in an empty environment; keeps neit
 
 bench: $(TOX)  ## What a pass costs, beside its budget
 	$(TOX) run -q -e bench
+
+constraints: $(TOX)  ## The newest versions that fit together, into constraints*.txt
+	$(TOX) run -e constraints,constraints-nova29
 
 clean:  ## Removes everything that is not in git and was made here
 	rm -rf .venv .tox .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build cover dist \

@@ -5,44 +5,16 @@ Run by ``tox -e build``: it needs ``build``, git and the package index.
 """
 
 import os
-import subprocess
 import sys
 import tarfile
 import venv
 import zipfile
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.release.build import run
 
 pytestmark = pytest.mark.timeout(600)
-
-
-def run(*command, cwd, **environment):
-    """Run a command that has to succeed; return what it printed."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith('PBR_')}
-    done = subprocess.run(
-        command, cwd=cwd, env=kept | environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f'{command}\n{done.stdout}\n{done.stderr}'
-    return done.stdout
-
-
-def build(source, target):
-    """Build an sdist and, from that, a wheel; return both."""
-    run(sys.executable, '-m', 'build', '--outdir', str(target), str(source), cwd=target.parent)
-    (sdist,) = target.glob('*.tar.gz')
-    (wheel,) = target.glob('*.whl')
-    return sdist, wheel
-
-
-@pytest.fixture(scope='session')
-def released(tmp_path_factory):
-    """Build what a release uploads, from a clone: what isn't committed isn't released."""
-    directory = tmp_path_factory.mktemp('released')
-    run('git', 'clone', '--quiet', str(REPOSITORY), 'clone', cwd=directory)
-    return build(directory / 'clone', directory / 'dist')
 
 
 @pytest.fixture(scope='session')

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building and installing, for the tests of what is released."""
+
+import os
+import subprocess
+import sys
+
+
+def run(*command, cwd, **environment):
+    """Run a command that has to succeed; return what it printed."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith('PBR_')}
+    done = subprocess.run(
+        command, cwd=cwd, env=kept | environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f'{command}\n{done.stdout}\n{done.stderr}'
+    return done.stdout
+
+
+def build(source, target):
+    """Build an sdist and, from that, a wheel; return both."""
+    run(sys.executable, '-m', 'build', '--outdir', str(target), str(source), cwd=target.parent)
+    (sdist,) = target.glob('*.tar.gz')
+    (wheel,) = target.glob('*.whl')
+    return sdist, wheel
