@@ -16,34 +16,25 @@ from fbm_placement.host import draining
 from fbm_placement.host.announce import StatePublisher, running_agent
 from fbm_placement.host.look import HostObserver
 from fbm_placement.notices import Notices
-from fbm_placement.placement import PlacementClient, Provider
-from fbm_placement.plan import WITHDRAWN, HostFacts, Target, target
+from fbm_placement.placement import PlacementClient
+from fbm_placement.plan import WITHDRAWN, HostFacts, target
 from fbm_placement.reconcile import FULL_CHECK_SECONDS, PassResult, Reconciler
 from fbm_placement.words import count
 
 LOG = log.getLogger(__name__)
 
+_UNREADABLE = (cfg.Error, errors.ConfigurationError, OSError, ValueError, SystemExit)
+"""SystemExit: oslo.config lets argparse check the options that are flags too, those of logging."""
 
-@dataclass(frozen=True)
-class Link:
-    """How the agent reaches its provider; replaced whole, so nothing outlives its cause."""
 
-    client: PlacementClient | None = None
-    traits_ensured_at: float = -FULL_CHECK_SECONDS
-    provider: Provider | None = None
+@dataclass
+class Connection:
+    """A client of Placement and what was found through it; replaced after a failure."""
+
+    client: PlacementClient
+    traits_created_at: float | None = None
     reconciler: Reconciler | None = None
-
-    def after(self, exc: errors.PlacementError | errors.NotReadyError) -> 'Link':
-        """Return what is still certain after a failed pass; the next pass finds the rest."""
-        if isinstance(exc, (errors.ConflictError, errors.BadRequestError)):
-            return self
-        if isinstance(exc, errors.NotFoundError) and self.provider is not None:
-            # One that is created again under the same UUID is another provider.
-            return replace(self, provider=None, reconciler=None)
-        if isinstance(exc, errors.NotReadyError):
-            return replace(self, provider=None)
-        # A new connection asks the catalogue again: the endpoint may have moved.
-        return replace(self, client=None, traits_ensured_at=-FULL_CHECK_SECONDS)
+    """None: this host's provider is yet to be found."""
 
 
 class Agent:
@@ -68,16 +59,16 @@ class Agent:
         :param wait: waits between two tries of a pass
         :param before_request: called before each request; may raise StopRequested
         """
+        self.options = options
+        self.notices = Notices(clock)
         self._conf = conf
         self._settings = host_settings
-        self.options = options
+        self._host = host or HostObserver()
+        self._publisher = StatePublisher(self.notices, os.getpid() if as_service else 0)
         self._wait = wait
         self._before_request = before_request
         self._clock = clock
-        self.notices = Notices(clock)
-        self._link = Link()
-        self._host = host or HostObserver()
-        self._publisher = StatePublisher(self.notices, os.getpid() if as_service else 0)
+        self._connection: Connection | None = None
 
     def observe(self, *, publish: bool = True) -> HostFacts:
         """Observe guests and store; log and publish what was found, for libvirt's hook too."""
@@ -93,8 +84,9 @@ class Agent:
         :raises PlacementError: Placement could not be asked, or refused
         :raises ConfigurationError: ``[placement]`` can't be used
         """
-        with self._linked(create_traits=True) as (client, reconciler):
-            result = reconciler.run_pass(client, self._goal(facts))
+        with self._connected() as used:
+            self._create_traits(used)
+            result = self._reconciler(used).run_pass(target(self._settings, facts))
             if result.plan.waiting_for is not None:
                 raise errors.NotReadyError(f'{result.provider.name}: {result.plan.waiting_for}')
         self._log(result)
@@ -102,8 +94,8 @@ class Agent:
 
     def dry_run(self, facts: HostFacts) -> PassResult:
         """Return what ``reconcile`` would do; write nothing. Raises what it raises."""
-        with self._linked() as (client, reconciler):
-            return reconciler.dry_run(client, self._goal(facts))
+        with self._connected() as used:
+            return self._reconciler(used).dry_run(target(self._settings, facts))
 
     def withdraw(self) -> PassResult:
         """Remove the host's traits, and then the state file: the hook no longer enforces.
@@ -117,8 +109,8 @@ class Agent:
                 f'fbm-agent runs here as a service (process {pid}) and would set the traits again '
                 'in its next pass: systemctl disable --now fbm-agent, then repeat this'
             )
-        with self._linked() as (client, reconciler):
-            result = reconciler.run_pass(client, WITHDRAWN)
+        with self._connected() as used:
+            result = self._reconciler(used).run_pass(WITHDRAWN)
         self._publisher.clear()
         self._log_left_behind()
         return result
@@ -128,8 +120,11 @@ class Agent:
 
         nova-compute starts guests by the new one before the next agent's first pass.
         """
-        if self._state_on_disk() != self._settings.enabled:
-            self._publisher.clear()
+        with contextlib.suppress(*_UNREADABLE):
+            self._conf.reload_config_files()
+            if reader.read_settings(self._conf).enabled == self._settings.enabled:
+                return
+        self._publisher.clear()
 
     def reload(self) -> None:
         """Read ``[file_backed_memory]`` and the logging options again; keep them if one is wrong.
@@ -137,7 +132,15 @@ class Agent:
         Nova's options stay as they were: nova-compute reads them once, at its start, and an agent
         that followed an edited file before that would overwrite its report again and again.
         """
-        options, error = self._read_again()
+        options, error = None, ''
+        try:
+            self._conf.mutate_config_files()
+            options = reader.read_agent_options(self._conf)
+        except _UNREADABLE as exc:
+            error = (
+                str(exc) if isinstance(exc, Exception) else 'a logging option is wrong, see stderr'
+            )
+        # Not logged within the except clause: oslo.log would add the error a second time.
         if options is None:
             LOG.error('Configuration not reloaded, the previous one stays: %s', error)
             return
@@ -151,85 +154,70 @@ class Agent:
         parts = (report.format_status(result, facts), self._publisher.error)
         return '; '.join(filter(None, parts))
 
-    def _goal(self, facts: HostFacts) -> Target:
-        return target(self._settings, facts)
-
-    def _read_again(self) -> tuple[settings.AgentOptions | None, str]:
-        try:
-            self._conf.mutate_config_files()
-            return reader.read_agent_options(self._conf), ''
-        except (cfg.Error, errors.ConfigurationError, OSError, ValueError) as exc:
-            return None, str(exc)
-        except SystemExit:
-            # oslo.config lets argparse check the options that are flags too: those of logging.
-            return None, 'a logging option is wrong, see stderr'
-
-    def _state_on_disk(self) -> bool | None:
-        try:
-            self._conf.reload_config_files()
-            return reader.read_settings(self._conf).enabled
-        except (cfg.Error, errors.ConfigurationError, OSError, ValueError, SystemExit):
-            return None
-
     @contextlib.contextmanager
-    def _linked(
-        self, *, create_traits: bool = False
-    ) -> Iterator[tuple[PlacementClient, Reconciler]]:
-        """Connect and find the provider as far as needed; drop what a failure made uncertain.
-
-        :param create_traits: create those that don't exist, at first and then now and then: one
-            that no provider has can be deleted, and a pre-filter that names it stops every boot
-        """
+    def _connected(self) -> Iterator[Connection]:
+        """Connect if needed; after a failure forget what may no longer be true."""
+        used = self._connection or Connection(connection.connect(self._conf, self._before_request))
+        # A new connection asks the catalogue again: the endpoint may have moved.
+        self._connection = None
         try:
-            client = self._connected()
-            if create_traits and self._traits_are_due():
-                client.create_missing_traits(names.OWN_TRAITS)
-                self._link = replace(self._link, traits_ensured_at=self._clock())
-            yield client, self._found(client)
-        except (errors.PlacementError, errors.NotReadyError) as exc:
-            before, self._link = self._link, self._link.after(exc)
-            if isinstance(exc, errors.NotFoundError):
-                raise _not_found(exc, before.provider) from exc
+            yield used
+            self._connection = used
+        except (errors.ConflictError, errors.BadRequestError, errors.StopRequested):
+            self._connection = used
             raise
+        except errors.NotReadyError:
+            self._connection = replace(used, reconciler=None)
+            raise
+        except errors.NotFoundError as exc:
+            if used.reconciler is None:
+                raise errors.PlacementError(
+                    f"{exc}; this is not Placement's root: check [placement]endpoint_override, or "
+                    'the catalogue (openstack catalog list)'
+                ) from exc
+            self._connection = replace(used, reconciler=None)
+            # One that is created again under the same UUID is another provider.
+            self.notices.replace('reached', None)
+            raise errors.NotReadyError(
+                f'{used.reconciler.provider.name} was deleted from Placement ({exc}); '
+                'nova-compute creates it again when it next reports'
+            ) from exc
 
-    def _connected(self) -> PlacementClient:
-        client = self._link.client or connection.connect(self._conf, self._before_request)
-        self._link = replace(self._link, client=client)
-        return client
+    def _create_traits(self, used: Connection) -> None:
+        """Create those of the traits that don't exist, at first and then now and then.
 
-    def _traits_are_due(self) -> bool:
-        return self._clock() - self._link.traits_ensured_at >= FULL_CHECK_SECONDS
+        One that no provider has can be deleted, and a pre-filter that names it stops every boot.
+        """
+        now, before = self._clock(), used.traits_created_at
+        if before is None or now - before >= FULL_CHECK_SECONDS:
+            used.client.create_missing_traits(names.OWN_TRAITS)
+            used.traits_created_at = now
 
-    def _found(self, client: PlacementClient) -> Reconciler:
-        found, reconciler = self._link.provider, self._link.reconciler
-        if found is None or reconciler is None:
+    def _reconciler(self, used: Connection) -> Reconciler:
+        if used.reconciler is None:
             lookup = provider.lookup_for(self.options.resource_provider, self._conf)
-            found = provider.find_provider(client, lookup)
-            self._log_provider(found, lookup)
-            if reconciler is None or reconciler.provider != found:
-                reconciler = Reconciler(found, self._wait, self._clock)
-            self._link = replace(self._link, provider=found, reconciler=reconciler)
-        return reconciler
+            found = provider.find_provider(used.client, lookup)
+            if self.notices.replace('provider', (found, lookup)) != (found, lookup):
+                LOG.info('Resource provider: %s (%s), found by %s', found.name, found.uuid, lookup)
+                warning = provider.warning(found, self.options.resource_provider, self._conf)
+                if warning is not None:
+                    LOG.warning('%s', warning)
+            used.reconciler = Reconciler(used.client, found, self._wait, self._clock)
+        return used.reconciler
 
     def _leave_provider(self) -> None:
-        left = self._link.provider
-        if left is not None:
-            LOG.warning(
-                'resource_provider changed: %s (%s) is left as it is; if it is not a '
-                'file-backed memory host, remove its traits %s '
-                '(openstack resource provider trait set, with all that stay)',
-                left.name,
-                left.uuid,
-                ', '.join(sorted(names.OWN_TRAITS)),
-            )
-        self._link = replace(self._link, provider=None)
-
-    def _log_provider(self, found: Provider, lookup: provider.Lookup) -> None:
-        if self.notices.replace('provider', (found, lookup)) != (found, lookup):
-            LOG.info('Resource provider: %s (%s), found by %s', found.name, found.uuid, lookup)
-            warning = provider.warning(found, self.options.resource_provider, self._conf)
-            if warning is not None:
-                LOG.warning('%s', warning)
+        if self._connection is None or self._connection.reconciler is None:
+            return
+        left = self._connection.reconciler.provider
+        LOG.warning(
+            'resource_provider changed: %s (%s) is left as it is; if it is not a file-backed '
+            'memory host, remove its traits %s '
+            '(openstack resource provider trait set, with all that stay)',
+            left.name,
+            left.uuid,
+            ', '.join(sorted(names.OWN_TRAITS)),
+        )
+        self._connection = replace(self._connection, reconciler=None)
 
     def _log_left_behind(self) -> None:
         try:
@@ -246,10 +234,12 @@ class Agent:
             )
 
     def _log(self, result: PassResult) -> None:
-        name = result.provider.name
-        if result.plan.steps and not result.overwritten:
+        name, reached = result.provider.name, (result.provider.uuid, result.goal)
+        before = self.notices.replace('reached', reached)
+        if result.plan.steps and before != reached:
             LOG.info('%s: %s', name, report.format_changes(result.plan))
         elif result.plan.steps:
+            # It was there already, so another client has written since.
             times, due = self.notices.count('overwrite')
             if due:
                 LOG.warning('%s: %s', name, report.format_overwrite(result, times))
@@ -261,15 +251,3 @@ class Agent:
                 LOG.info('%s: no more is allocated than the host offers again', name)
             else:
                 LOG.error('%s: %s', name, excess)
-
-
-def _not_found(exc: errors.NotFoundError, gone: Provider | None) -> errors.FileBackedMemoryError:
-    if gone is None:
-        return errors.PlacementError(
-            f"{exc}; this is not Placement's root: check [placement]endpoint_override, or "
-            'the catalogue (openstack catalog list)'
-        )
-    return errors.NotReadyError(
-        f'{gone.name} was deleted from Placement ({exc}); nova-compute creates it again when it '
-        'next reports'
-    )

@@ -47,8 +47,6 @@ class PassResult:
     seen: Observation
     """Before anything was written."""
     plan: Plan
-    overwritten: bool = False
-    """The provider was at this goal before, and another client changed it."""
 
     @property
     def overcommitment(self) -> str | None:
@@ -56,27 +54,12 @@ class PassResult:
         return overcommitment(self.goal, self.seen)
 
 
-@dataclass(frozen=True)
-class _Settled:
-    """A provider at its goal: while its generation stays the same nothing need be read."""
-
-    goal: Target
-    observation: Observation
-    at: float
-
-    def holds(self, goal: Target, seen: tuple[int, Inventory | None], now: float) -> bool:
-        return (
-            goal == self.goal
-            and now - self.at < FULL_CHECK_SECONDS
-            and seen == (self.observation.generation, self.observation.inventory)
-        )
-
-
 class Reconciler:
     """Brings one provider to a target, and remembers at which generation it was there."""
 
     def __init__(
         self,
+        client: PlacementClient,
         provider: Provider,
         wait: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -86,17 +69,18 @@ class Reconciler:
         :param wait: waits for so many seconds, or shorter when the agent is asked to stop
         """
         self.provider = provider
+        self._client = client
         self._wait = wait
         self._clock = clock
-        self._reached: Target | None = None
-        self._settled: _Settled | None = None
+        self._settled: PassResult | None = None
+        self._settled_at = 0.0
 
-    def dry_run(self, client: PlacementClient, goal: Target) -> PassResult:
+    def dry_run(self, goal: Target) -> PassResult:
         """Observe and plan, but write nothing."""
-        seen = self._observe(client, *client.inventory(self.provider.uuid))
+        seen = observe(self._client, self.provider.uuid)
         return PassResult(self.provider, goal, seen, make_plan(goal, seen))
 
-    def run_pass(self, client: PlacementClient, goal: Target) -> PassResult:
+    def run_pass(self, goal: Target) -> PassResult:
         """Bring the provider to ``goal``; write nothing where nothing differs.
 
         :raises ConflictError: another client wrote in between, ``TRIES`` times in a row
@@ -105,58 +89,66 @@ class Reconciler:
         """
         for attempt in range(1, TRIES):
             try:
-                return self._try(client, goal)
+                return self._try(goal)
             except (errors.ConflictError, errors.BadRequestError) as exc:
                 LOG.debug('Try %d of %d: %s', attempt, TRIES, exc)
                 if isinstance(exc, errors.BadRequestError):
                     # A trait, or nova-compute's inventory, was deleted since.
-                    client.create_missing_traits(names.OWN_TRAITS)
+                    self._client.create_missing_traits(names.OWN_TRAITS)
             self._wait(conflict_wait(attempt))
-        return self._try(client, goal)
+        return self._try(goal)
 
-    def _try(self, client: PlacementClient, goal: Target) -> PassResult:
+    def _try(self, goal: Target) -> PassResult:
         settled, self._settled = self._settled, None
-        generation, inventory = client.inventory(self.provider.uuid)
+        found = self._client.inventory(self.provider.uuid)
         # A write of inventory or traits, or a new allocation, raises the generation.
-        if settled is not None and settled.holds(goal, (generation, inventory), self._clock()):
+        if (
+            settled is not None
+            and settled.goal == goal
+            and self._clock() - self._settled_at < FULL_CHECK_SECONDS
+            and (settled.seen.generation, settled.seen.inventory) == found
+        ):
             self._settled = settled
-            return PassResult(self.provider, goal, settled.observation, NOTHING_TO_DO)
-        seen = self._observe(client, generation, inventory)
-        plan = make_plan(goal, seen)
-        generation = self._apply(client, plan, generation)
-        overwritten = bool(plan.steps) and self._reached == goal
-        result = PassResult(self.provider, goal, seen, plan, overwritten)
-        if plan.waiting_for is not None:
-            return result
-        self._reached = goal
+            return settled
+        seen = observe(self._client, self.provider.uuid, found)
+        result = PassResult(self.provider, goal, seen, make_plan(goal, seen))
+        after = self._apply(result)
         # While too much is allocated the sum is read at each pass, so that its end is seen.
-        if result.overcommitment is None:
-            now_there = replace(
-                seen,
-                generation=generation,
-                inventory=goal.inventory or seen.inventory,
-                traits=goal.traits(seen.traits),
-            )
-            self._settled = _Settled(goal, now_there, self._clock())
+        if result.plan.waiting_for is None and result.overcommitment is None:
+            self._settled = PassResult(self.provider, goal, after, NOTHING_TO_DO)
+            self._settled_at = self._clock()
         return result
 
-    def _observe(
-        self, client: PlacementClient, generation: int, inventory: Inventory | None
-    ) -> Observation:
-        # The traits may be of a later generation already. Then a write with the inventory's
-        # generation gets a conflict, and the next pass isn't taken for a quiet one.
-        _, traits = client.traits(self.provider.uuid)
-        held = client.allocations(self.provider.uuid)
-        return Observation(generation, inventory, traits, held.allocated_mib, held.consumers)
-
-    def _apply(self, client: PlacementClient, plan: Plan, generation: int) -> int:
-        uuid = self.provider.uuid
-        for step in plan.steps:
+    def _apply(self, result: PassResult) -> Observation:
+        """Write, and return what there is now."""
+        now = result.seen
+        for step in result.plan.steps:
             if isinstance(step, PutInventory):
-                generation = client.put_inventory(uuid, generation, step.inventory)
+                generation = self._client.put_inventory(
+                    self.provider.uuid, now.generation, step.inventory
+                )
+                now = replace(now, generation=generation, inventory=step.inventory)
             else:
-                generation = client.put_traits(uuid, generation, step.traits)
-        return generation
+                generation = self._client.put_traits(
+                    self.provider.uuid, now.generation, step.traits
+                )
+                now = replace(now, generation=generation, traits=step.traits)
+        return now
+
+
+def observe(
+    client: PlacementClient, uuid: str, inventory: tuple[int, Inventory | None] | None = None
+) -> Observation:
+    """Read all that a plan needs.
+
+    :param inventory: what ``client.inventory`` returned, if it was asked already
+    """
+    generation, record = inventory or client.inventory(uuid)
+    # The traits may be of a later generation already. Then a write with the inventory's
+    # generation gets a conflict, and the next pass isn't taken for a quiet one.
+    _, traits = client.traits(uuid)
+    held = client.allocations(uuid)
+    return Observation(generation, record, traits, held.allocated_mib, held.consumers)
 
 
 def conflict_wait(attempt: int) -> float:

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages about a pass: for the log, for ``systemctl status`` and for the command line."""
 
-import os
-
 from fbm_placement import names
+from fbm_placement.host.libvirt import dram_mib
 from fbm_placement.plan import Difference, HostFacts, Inventory, Plan
 from fbm_placement.reconcile import PassResult
-
-BY_HAND = 'an operator or a tool (nova-compute never reports these units)'
+from fbm_placement.rules.author import BY_HAND, likely_author
 
 
 def format_changes(plan: Plan) -> str:
@@ -34,34 +32,6 @@ def format_overwrite(result: PassResult, times: int) -> str:
     return (
         f'{names.MEMORY_MB} was overwritten{again}: found {_format_values(seen)}, '
         f'restored {_format_values(wanted)}. Likely by {author}. {_how_to_end(wanted, author)}'
-    )
-
-
-def likely_author(seen: Inventory, wanted: Inventory, host_dram_mib: int | None) -> str:
-    """Guess from its values who wrote an inventory.
-
-    nova-compute always reports min_unit = step_size = 1 and max_unit = total
-    (``LibvirtDriver.update_provider_tree`` in nova/virt/libvirt/driver.py).
-
-    :param host_dram_mib: this host's DRAM, MiB; None: unknown
-    """
-    if (seen.min_unit, seen.step_size, seen.max_unit) != (1, 1, seen.total):
-        return BY_HAND
-    if seen.total == host_dram_mib:
-        return (
-            "nova-compute: this is the host's DRAM, so it runs without "
-            '[libvirt]file_backed_memory, was not restarted since, or its driver ignores it'
-        )
-    if seen.total == wanted.total:
-        return (
-            'nova-compute: it has the total but runs with another ram_allocation_ratio or '
-            'reserved_host_memory_mb; or by an operator (openstack resource provider inventory '
-            'set)'
-        )
-    return (
-        'nova-compute: it has the form of its report, with another [libvirt]file_backed_memory '
-        'than the agent read, so one of the two was not restarted after an edit; or it was '
-        'another fbm-agent (a second one, or --once after an edit)'
     )
 
 
@@ -131,11 +101,3 @@ def _table(differences: tuple[Difference, ...]) -> list[str]:
     rows = [('field', 'is', 'should be'), *((d.field, d.seen, d.wanted) for d in differences)]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     return [f'  {a:<{widths[0]}}  {b:<{widths[1]}}  {c}' for a, b, c in rows]
-
-
-def dram_mib() -> int | None:
-    """Return this host's DRAM in MiB, as libvirt and so Nova count it; None: unknown."""
-    try:
-        return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2**20
-    except (ValueError, OSError):
-        return None

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from oslo_config import cfg
 from oslo_upgradecheck.upgradecheck import Code, Result, UpgradeCommands
 
-from fbm_placement import errors, plan, report
+from fbm_placement import errors, plan
 from fbm_placement.doctor.facts import Facts, PlacementView, Version
 from fbm_placement.host import draining
 from fbm_placement.rules import config
+from fbm_placement.rules.author import likely_author
 from fbm_placement.words import config_error_text, count, state_name
 
 Check = Callable[[Facts], Result]
@@ -166,7 +167,7 @@ def inventory_agreement(facts: Facts) -> Result:
         )
     if seen.inventory == goal.inventory:
         return success('Placement has what the agent would set')
-    author = report.likely_author(seen.inventory, goal.inventory, facts.dram_mib)
+    author = likely_author(seen.inventory, goal.inventory, facts.dram_mib)
     return warning(
         f'Placement has total={seen.inventory.total} '
         f'allocation_ratio={seen.inventory.allocation_ratio} reserved={seen.inventory.reserved}, '

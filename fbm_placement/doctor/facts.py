@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from oslo_config import cfg
 
-from fbm_placement import connection, errors, plan, provider, report
+from fbm_placement import connection, errors, plan, provider, reconcile
 from fbm_placement.conf import reader
 from fbm_placement.hook import inspection, installation
 from fbm_placement.host import announce, hook_status, libvirt, processes, state_file
@@ -20,7 +20,6 @@ from fbm_placement.host.state_file import HostState
 from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
 from fbm_placement.placement import PlacementClient, Provider
-from fbm_placement.reconcile import Reconciler
 from fbm_placement.settings import DISABLED, AgentOptions, Settings
 
 DEFAULT_CONNECTION_URI = 'qemu:///system'
@@ -142,7 +141,7 @@ class Facts:
             found = provider.find_provider(client, lookup)
             warning = provider.warning(found, options.resource_provider, self._conf)
             goal = plan.target(settings, self._host.observe(settings, options).facts)
-            observation = Reconciler(found).dry_run(client, goal).seen
+            observation = reconcile.observe(client, found.uuid)
         except errors.FileBackedMemoryError as exc:
             return exc
         return PlacementView(client, found, warning, goal, observation)
@@ -150,7 +149,7 @@ class Facts:
     @property
     def dram_mib(self) -> int | None:
         """DRAM of this host, MiB; None: unknown."""
-        return report.dram_mib()
+        return libvirt.dram_mib()
 
     @property
     def agent_state(self) -> HostState:

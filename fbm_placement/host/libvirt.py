@@ -64,3 +64,11 @@ def read_qemu_conf(path: str = QEMU_CONF) -> QemuConf:
 def ram_directory(memory_backing_dir: str) -> str:
     """Return the directory that holds a directory for each guest."""
     return os.path.join(memory_backing_dir, RAM_DIRECTORY)
+
+
+def dram_mib() -> int | None:
+    """Return this host's DRAM in MiB, as libvirt and so Nova count it; None: unknown."""
+    try:
+        return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2**20
+    except (ValueError, OSError):
+        return None

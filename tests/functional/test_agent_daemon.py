@@ -88,7 +88,7 @@ def test_it_waits_for_placement_then_for_the_provider_then_is_ready(
         assert agent.terminate()[0] == 0
     # Each trouble is told when it begins, not at every try.
     assert len(agent.log_lines('connection refused')) <= 4
-    assert agent.log_lines('Good again after')
+    assert agent.log_lines('Recovered after')
 
 
 def test_systemd_is_told_of_each_turn(host):
@@ -177,7 +177,7 @@ def test_placement_may_go_and_come_back(stoppable_placement, tmp_path):
         lost = {'CUSTOM_LICENSE'}  # nova-compute's own report leaves it out
         kept = {k: v for k, v in before['inventories'].items() if k not in lost}
         assert foreign(compute) == before | {'inventories': kept}
-        assert agent.log_lines('Good again after')
+        assert agent.log_lines('Recovered after')
     refused = agent.log_lines('connection refused')
     assert len(refused) <= 4
     # Once in each line, and without Python's name for it.
@@ -199,7 +199,7 @@ def test_sigterm_ends_a_wait_at_once(host, placement_is):
     assert status == 0
     assert seconds < AT_ONCE
     assert host.compute.everything() == before
-    assert 'Asked to end; Placement stays as it is' in agent.log
+    assert 'Stopping; Placement is left as it is' in agent.log
     assert 'Traceback' not in agent.log
 
 
@@ -267,7 +267,7 @@ def test_sighup_reads_the_agents_options_and_leaves_novas(host, placement):
         host.speak_to('http://127.0.0.1:1')
         assert 'enabled' in agent.pass_now()
         assert host.compute.inventory() == ENABLED
-        assert 'interval=3000' in agent.log_lines('Configuration read again')[-1]
+        assert 'interval=3000' in agent.log_lines('Configuration reloaded')[-1]
 
         host.configure('file_backed_memory', resource_provider=other.uuid)
         left = host.compute.everything()
@@ -329,20 +329,20 @@ def test_a_wrong_value_at_sighup_keeps_the_old(host, compute, section, wrong):
         compute.overwrite_inventory(total=4096)
         assert 'enabled' in agent.pass_now()
         assert is_enabled(compute)
-        assert len(agent.log_lines('Configuration not read again, the old one stays')) == 1
+        assert len(agent.log_lines('Configuration not reloaded, the previous one stays')) == 1
         (option,) = wrong
         assert option in agent.log
         host.configure(section, **dict.fromkeys(wrong))
         host.configure('file_backed_memory', interval=7)
         agent.pass_now()
-        assert 'interval=7' in agent.log_lines('Configuration read again')[-1]
+        assert 'interval=7' in agent.log_lines('Configuration reloaded')[-1]
 
 
 def test_a_file_that_has_gone_at_sighup_keeps_the_old(host):
     with host.ready_daemon() as agent:
         host.nova_conf.unlink()
         assert 'enabled' in agent.pass_now()
-        assert agent.log_lines('Configuration not read again, the old one stays')
+        assert agent.log_lines('Configuration not reloaded, the previous one stays')
 
 
 # Others who write
@@ -361,7 +361,7 @@ def test_an_overwrite_is_repaired_and_told_once_as_what_it_is(host, compute):
         assert 'WARNING' in told
         for words in (
             f'found total={dram_mib} reserved=512 max_unit={dram_mib} allocation_ratio=1.5',
-            f'put back total={CAPACITY} reserved=0',
+            f'restored total={CAPACITY} reserved=0',
             "nova-compute: this is the host's DRAM",
             f'[libvirt]file_backed_memory = {CAPACITY}',
             '[DEFAULT]ram_allocation_ratio = 1.0',
@@ -369,11 +369,11 @@ def test_an_overwrite_is_repaired_and_told_once_as_what_it_is(host, compute):
         ):
             assert words in told
 
-        # An hour is not over, so the next one belongs to the same quarrel.
+        # An hour is not over, so the next one belongs to the same loop.
         compute.overwrite_inventory(max_unit=1024)
         agent.pass_now()
         assert is_enabled(compute)
-        assert 'by hand or with a tool' in agent.log_lines('overwrite 2 of this quarrel')[0]
+        assert 'an operator or a tool' in agent.log_lines('overwrite 2 in this loop')[0]
 
         # What the agent itself wrote is no overwrite, nor is what others write elsewhere.
         compute.overwrite_inventory('VCPU', total=64)
@@ -388,7 +388,7 @@ def test_traits_taken_away_are_put_back_and_told(host, compute):
         compute.change_traits(remove={names.TRAIT_ENABLED}, add={names.TRAIT_UNHEALTHY})
         agent.pass_now()
         assert compute.everything() == before
-        (told,) = agent.log_lines('the traits were changed by someone else')
+        (told,) = agent.log_lines('another client changed the traits')
         assert names.TRAIT_UNHEALTHY in told
 
 
@@ -433,7 +433,7 @@ def test_a_hostile_writer(host, compute):
     assert 'Traceback' not in agent.log
     assert fought > 5
     # Neither the repairs nor the lost races are told each time.
-    numbers = [int(n) for n in re.findall(r'overwrite (\d+) of this quarrel', '\n'.join(told))]
+    numbers = [int(n) for n in re.findall(r'overwrite (\d+) in this loop', '\n'.join(told))]
     assert numbers
     assert all(n.bit_count() == 1 for n in numbers)
     assert len(told) + len(lost) < 15, told + lost

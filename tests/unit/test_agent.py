@@ -12,6 +12,8 @@ from fbm_placement import agent as agent_module
 from fbm_placement import errors, names
 from fbm_placement.agent import Agent
 from fbm_placement.conf import reader
+from fbm_placement.model import Problem
+from fbm_placement.plan import HostFacts
 from tests.unit import fake_placement
 from tests.unit.fake_placement import NAME, TRAITS, UUID
 from tests.unit.nova_conf_text import ENABLED
@@ -464,6 +466,30 @@ def test_every_overwrite_is_in_the_debug_log(agent, placement, log):
         placement.write_inventory()
         run_pass(agent)
     assert f'{NAME}: overwritten and restored, 3 times so far' in logged(log, logging.DEBUG)
+
+
+def test_an_overwrite_during_an_outage_is_logged_as_one(agent, placement, log):
+    run_pass(agent)
+    placement.write_inventory()
+    placement.trouble = {'status_code': 503, 'text': ''}
+    with pytest.raises(errors.PlacementError):
+        run_pass(agent)
+    placement.trouble = None
+    run_pass(agent)
+    (line,) = logged(log)
+    assert line.startswith(f'{NAME}: MEMORY_MB was overwritten')
+
+
+def test_what_the_agent_changes_is_no_overwrite(agent, placement, log):
+    """Another goal, or a provider that was created again."""
+    run_pass(agent)
+    agent.reconcile(HostFacts(unhealthy=(Problem('full', 'the store is full'),)))
+    del placement.providers[UUID]
+    with pytest.raises(errors.NotReadyError):
+        run_pass(agent)
+    placement.providers[UUID] = fake_placement.Provider()
+    run_pass(agent)
+    assert logged(log) == []
 
 
 def test_the_first_change_is_no_overwrite(agent, placement, log):

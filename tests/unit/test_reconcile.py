@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pass: observe, plan, apply, and what a conflict makes of it."""
 
-import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -102,9 +101,9 @@ def waits() -> list[float]:
 
 
 @pytest.fixture
-def reconciler(waits: list[float]) -> reconcile.Reconciler:
+def reconciler(placement: FakePlacement, waits: list[float]) -> reconcile.Reconciler:
     """Return one that waits in no time."""
-    return reconcile.Reconciler(PROVIDER, waits.append)
+    return reconcile.Reconciler(placement, PROVIDER, waits.append)
 
 
 def is_at(placement: FakePlacement, goal: Target) -> bool:
@@ -116,36 +115,36 @@ def is_at(placement: FakePlacement, goal: Target) -> bool:
 
 def test_a_quiet_pass_costs_one_request(placement, reconciler) -> None:
     """Nothing changed since the last pass, so the generation alone tells that all is well."""
-    assert reconciler.run_pass(placement, ON).plan.steps
+    assert reconciler.run_pass(ON).plan.steps
     placement.calls.clear()
-    assert not reconciler.run_pass(placement, ON).plan.steps
+    assert not reconciler.run_pass(ON).plan.steps
     assert placement.calls == ['inventory']
 
 
 def test_a_pass_that_wrote_nothing_settles_too(placement, reconciler) -> None:
     """After a restart of the agent the second pass is quiet already."""
-    reconcile.Reconciler(PROVIDER, lambda _: None).run_pass(placement, ON)
-    reconciler.run_pass(placement, ON)
+    reconcile.Reconciler(placement, PROVIDER, lambda _: None).run_pass(ON)
+    reconciler.run_pass(ON)
     placement.calls.clear()
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     assert placement.calls == ['inventory']
 
 
 def test_a_changed_generation_is_looked_into(placement, reconciler) -> None:
     """An allocation may have come, or a trait may have gone: all is read, nothing written."""
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     placement.somebody_writes()
     placement.calls.clear()
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     assert placement.calls == ['inventory', 'traits', 'allocations']
 
 
 def test_another_goal_is_not_quiet(placement, reconciler) -> None:
     """The same generation says nothing about another goal."""
-    reconciler.run_pass(placement, ON)
-    reconciler.run_pass(placement, OFF)
+    reconciler.run_pass(ON)
+    reconciler.run_pass(OFF)
     assert is_at(placement, OFF)
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     assert is_at(placement, ON)
 
 
@@ -153,7 +152,7 @@ def test_another_goal_is_not_quiet(placement, reconciler) -> None:
 def test_a_writer_between_any_two_requests(placement, reconciler, call: int) -> None:
     """All is read again and decided again, and the pass gets there all the same."""
     placement.before[call] = placement.somebody_writes
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     assert is_at(placement, ON)
 
 
@@ -165,19 +164,19 @@ def test_a_conflict_never_overwrites_what_came_between(placement, reconciler) ->
         placement.somebody_writes()
 
     placement.before[4] = add_trait
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     assert 'CUSTOM_NEW' in placement.names
     assert placement.names >= ON.own_traits
 
 
 def test_a_read_across_two_generations_is_not_taken_for_settled(placement, reconciler) -> None:
     """The traits may have been read before the write that the next pass has to see."""
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     placement.somebody_writes()
     placement.before[len(placement.calls) + 2] = placement.somebody_writes
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     placement.calls.clear()
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     assert placement.calls == ['inventory', 'traits', 'allocations']
 
 
@@ -190,7 +189,7 @@ def test_gives_up_after_four_tries_until_the_next_pass(placement, reconciler, wa
 
     placement.put_inventory = conflict
     with pytest.raises(errors.ConflictError):
-        reconciler.run_pass(placement, ON)
+        reconciler.run_pass(ON)
     assert placement.calls.count('PUT inventory') == 4
     assert placement.names == FOREIGN
     assert len(waits) == 3
@@ -201,7 +200,7 @@ def test_gives_up_after_four_tries_until_the_next_pass(placement, reconciler, wa
 def test_a_trait_that_was_deleted_is_created_again(placement, reconciler) -> None:
     """Placement answers 400 where a trait doesn't exist."""
     placement.known.clear()
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     assert is_at(placement, ON)
 
 
@@ -212,7 +211,7 @@ def test_the_record_may_go_between_the_requests(placement, reconciler) -> None:
         placement.record = None
 
     placement.before[4] = remove
-    assert reconciler.run_pass(placement, ON).plan.waiting_for is not None
+    assert reconciler.run_pass(ON).plan.waiting_for is not None
     assert placement.names == FOREIGN
 
 
@@ -224,44 +223,12 @@ def test_a_bad_request_that_stays_is_told(placement, reconciler) -> None:
 
     placement.put_traits = refuse
     with pytest.raises(errors.BadRequestError):
-        reconciler.run_pass(placement, ON)
-
-
-def test_an_overwrite_is_known_for_one(placement, reconciler) -> None:
-    """Only what had been right and was made wrong by others is an overwrite."""
-    assert not reconciler.run_pass(placement, ON).overwritten
-    placement.record = dataclasses.replace(ON.inventory, allocation_ratio=1.5)
-    placement.somebody_writes()
-    outcome = reconciler.run_pass(placement, ON)
-    assert outcome.overwritten
-    assert outcome.seen.inventory.allocation_ratio == 1.5
-    assert not reconciler.run_pass(placement, ON).overwritten
-
-
-def test_an_overwrite_is_known_for_one_after_an_outage(placement, reconciler) -> None:
-    """A failed pass in between doesn't make it look like the agent's own change."""
-    reconciler.run_pass(placement, ON)
-    placement.record = DRAM
-    placement.somebody_writes()
-
-    def fail() -> None:
-        raise errors.PlacementError('away')
-
-    placement.before[len(placement.calls) + 1] = fail
-    with pytest.raises(errors.PlacementError):
-        reconciler.run_pass(placement, ON)
-    assert reconciler.run_pass(placement, ON).overwritten
-
-
-def test_a_change_of_the_goal_is_no_overwrite(placement, reconciler) -> None:
-    """It was the configuration that changed."""
-    reconciler.run_pass(placement, ON)
-    assert not reconciler.run_pass(placement, OFF).overwritten
+        reconciler.run_pass(ON)
 
 
 def test_looking_writes_nothing(placement, reconciler) -> None:
     """The dry run."""
-    outcome = reconciler.dry_run(placement, ON)
+    outcome = reconciler.dry_run(ON)
     assert [type(step) for step in outcome.plan.steps] == [plan.PutInventory, plan.PutTraits]
     assert not [call for call in placement.calls if call.startswith(('PUT', 'create'))]
 
@@ -269,33 +236,33 @@ def test_looking_writes_nothing(placement, reconciler) -> None:
 def test_a_provider_made_again_is_seen_at_an_old_generation(placement, waits) -> None:
     """Its generations begin at 0 again, so one that was settled may come back."""
     now = 0.0
-    reconciler = reconcile.Reconciler(PROVIDER, waits.append, lambda: now)
-    reconciler.run_pass(placement, ON)
+    reconciler = reconcile.Reconciler(placement, PROVIDER, waits.append, lambda: now)
+    reconciler.run_pass(ON)
     placement.names = FOREIGN
-    assert not reconciler.run_pass(placement, ON).plan.steps
+    assert not reconciler.run_pass(ON).plan.steps
     now = reconcile.FULL_CHECK_SECONDS
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     assert is_at(placement, ON)
 
 
 def test_a_provider_that_has_gone_is_not_taken_for_settled(placement, reconciler) -> None:
     """Nor is what comes after it taken for the one that was."""
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
 
     def gone() -> None:
         raise errors.NotFoundError('gone')
 
     placement.before[len(placement.calls) + 1] = gone
     with pytest.raises(errors.NotFoundError):
-        reconciler.run_pass(placement, ON)
+        reconciler.run_pass(ON)
     placement.names = FOREIGN
-    reconciler.run_pass(placement, ON)
+    reconciler.run_pass(ON)
     assert is_at(placement, ON)
 
 
 def test_too_much_allocated_is_read_each_time(placement, reconciler, monkeypatch) -> None:
     """An instance that is deleted need not raise the generation, and its end must be seen."""
     monkeypatch.setattr(placement, 'allocations', lambda _: Allocations(5000, 2))
-    assert reconciler.run_pass(placement, ON).seen.allocated_mib == 5000
+    assert reconciler.run_pass(ON).seen.allocated_mib == 5000
     monkeypatch.setattr(placement, 'allocations', lambda _: Allocations(500, 1))
-    assert reconciler.run_pass(placement, ON).seen.allocated_mib == 500
+    assert reconciler.run_pass(ON).seen.allocated_mib == 500

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from fbm_placement import plan, report
+from fbm_placement.host import libvirt
 from fbm_placement.placement import Provider
 from fbm_placement.plan import HostFacts, Inventory, Observation
 from fbm_placement.reconcile import PassResult
@@ -75,31 +76,8 @@ def test_a_single_pass_reports_what_it_changed() -> None:
     assert '(nothing to change)' in report.format_once(result(ON, ON.inventory), HostFacts())
 
 
-@pytest.mark.parametrize(
-    ('seen', 'likely'),
-    [
-        (reported(total=65536, allocation_ratio=1.5), "the host's DRAM"),
-        (reported(allocation_ratio=1.5), 'another ram_allocation_ratio'),
-        (reported(reserved=512), 'reserved_host_memory_mb'),
-        (reported(total=500000), 'another [libvirt]file_backed_memory'),
-        (dataclasses.replace(WANTED, max_unit=2147483647), 'an operator or a tool'),
-        (dataclasses.replace(WANTED, step_size=4), 'an operator or a tool'),
-        (dataclasses.replace(WANTED, min_unit=4), 'an operator or a tool'),
-    ],
-)
-def test_the_author_is_guessed_from_the_values(seen: Inventory, likely: str) -> None:
-    """nova-compute's report has a form of its own, and the total shows which nova-compute."""
-    author = report.likely_author(seen, WANTED, 65536)
-    assert likely in author
-    assert author.startswith('nova-compute') == (likely != 'an operator or a tool')
-
-
-def test_without_a_known_dram_no_number_is_taken_for_it() -> None:
-    assert 'DRAM' not in report.likely_author(reported(total=1), WANTED, None)
-
-
 def test_an_overwrite_is_reported_with_its_author_and_how_to_end_it() -> None:
-    mib = report.dram_mib()
+    mib = libvirt.dram_mib()
     assert mib is not None
     goal = dataclasses.replace(ON, inventory=WANTED)
     seen = result(goal, reported(total=mib, reserved=0))
@@ -120,11 +98,3 @@ def test_changed_traits_are_not_blamed_on_nova_conf() -> None:
     assert text.startswith('another client changed the traits; they were restored: ')
     assert 'CUSTOM_FILE_BACKED_MEMORY not set -> set' in text
     assert 'nova.conf' not in text
-
-
-def test_dram_is_what_the_kernel_has() -> None:
-    with open('/proc/meminfo', encoding='ascii') as file:
-        kib = int(file.readline().split()[1])
-    mib = report.dram_mib()
-    assert mib is not None
-    assert abs(mib - kib // 1024) <= 1

@@ -18,6 +18,7 @@ from fbm_filters import policy as scheduler_options
 from fbm_placement import conf as configuration
 from fbm_placement import connection, names, plan, reconcile, settings
 from fbm_placement.model import Problem
+from fbm_placement.placement import Provider
 
 _here = contextvars.ContextVar('file_backed_memory_here', default=None)
 
@@ -216,8 +217,8 @@ class FleetTestCase(
                 unhealthy=() if healthy else (Problem('test', 'set by a test'),),
             ),
         )
-        reconciler = reconcile.Reconciler(self.compute_rp_uuids[name], time.sleep)
-        return reconciler.run_pass(placement, goal)
+        provider = Provider(self.compute_rp_uuids[name], name, is_root=True)
+        return reconcile.Reconciler(placement, provider).run_pass(goal)
 
     def inventory(self, name):
         """Return a host's MEMORY_MB."""

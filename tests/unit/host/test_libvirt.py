@@ -7,7 +7,7 @@ import pwd
 import pytest
 
 from fbm_placement import errors
-from fbm_placement.host.libvirt import QemuConf, ram_directory, read_qemu_conf
+from fbm_placement.host.libvirt import QemuConf, dram_mib, ram_directory, read_qemu_conf
 
 
 def test_a_silent_qemu_conf_means_libvirts_defaults(tmp_path):
@@ -42,3 +42,9 @@ def test_one_that_cannot_be_read_is_told(tmp_path):
 
 def test_where_the_ram_files_are():
     assert ram_directory('/srv/fbm') == '/srv/fbm/libvirt/qemu'
+
+
+def test_dram_is_what_the_kernel_has():
+    with open('/proc/meminfo', encoding='ascii') as file:
+        kib = int(file.readline().split()[1])
+    assert abs(dram_mib() - kib // 1024) <= 1

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who likely wrote an inventory that differs from the configured one. Pure."""
+
+from fbm_placement.plan import Inventory
+
+BY_HAND = 'an operator or a tool (nova-compute never reports these units)'
+
+
+def likely_author(seen: Inventory, wanted: Inventory, dram_mib: int | None) -> str:
+    """Guess from its values who wrote an inventory.
+
+    nova-compute always reports min_unit = step_size = 1 and max_unit = total
+    (``LibvirtDriver.update_provider_tree`` in nova/virt/libvirt/driver.py).
+
+    :param dram_mib: this host's DRAM, MiB; None: unknown
+    """
+    if (seen.min_unit, seen.step_size, seen.max_unit) != (1, 1, seen.total):
+        return BY_HAND
+    if seen.total == dram_mib:
+        return (
+            "nova-compute: this is the host's DRAM, so it runs without "
+            '[libvirt]file_backed_memory, was not restarted since, or its driver ignores it'
+        )
+    if seen.total == wanted.total:
+        return (
+            'nova-compute: it has the total but runs with another ram_allocation_ratio or '
+            'reserved_host_memory_mb; or by an operator (openstack resource provider inventory '
+            'set)'
+        )
+    return (
+        'nova-compute: it has the form of its report, with another [libvirt]file_backed_memory '
+        'than the agent read, so one of the two was not restarted after an edit; or it was '
+        'another fbm-agent (a second one, or --once after an edit)'
+    )
