@@ -5,24 +5,23 @@ from collections.abc import Sequence
 
 
 class FileBackedMemoryError(Exception):
-    """What every error of this project is."""
+    """Base of this project's errors."""
 
 
 class ConfigurationError(FileBackedMemoryError):
-    """The configuration forbids to run; only a person can mend that."""
+    """The configuration forbids to run; ``reasons`` has every reason, to be fixed at once."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
-        """Hold all ``reasons`` at once, so that one edit can mend them all."""
         super().__init__('; '.join(reasons))
         self.reasons = tuple(reasons)
 
 
 class NotReadyError(FileBackedMemoryError):
-    """Something that others bring is not there yet: the provider, or its inventory."""
+    """Something that others create is not there yet: the provider, or its inventory."""
 
 
 class HostError(FileBackedMemoryError):
-    """The host itself is not as it should be, or can't be looked at."""
+    """Something on the host is wrong, or can't be seen."""
 
 
 class NoAnswerError(HostError):
@@ -33,17 +32,17 @@ class PlacementError(FileBackedMemoryError):
     """Placement, or Keystone on the way to it, did not do what was asked."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
-        """Keep ``retry_after``, the seconds that the service asked to wait, beside the message."""
+        """Keep ``retry_after``, the seconds that the service asked to wait."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class ConflictError(PlacementError):
-    """Someone else changed the provider since it was read (409 placement.concurrent_update)."""
+    """Another client changed the provider since it was read (409 placement.concurrent_update)."""
 
 
 class BadRequestError(PlacementError):
-    """Placement refused a request as it stands (400): what it named may be gone."""
+    """Placement refused the request (400): what it named may be gone."""
 
 
 class ForbiddenError(PlacementError):
@@ -54,5 +53,5 @@ class NotFoundError(PlacementError):
     """Placement itself, not a proxy, says that a thing doesn't exist (404)."""
 
 
-class StopRequested(Exception):  # noqa: N818 - a wish, not an error
+class StopRequested(Exception):  # noqa: N818 - a request, not an error
     """The operator asked the agent to end; raised between two requests, never inside one."""

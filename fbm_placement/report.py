@@ -30,8 +30,8 @@ def format_overwrite(result: PassResult, times: int) -> str:
         )
     author = likely_author(seen, wanted, dram_mib())
     return (
-        f'{names.MEMORY_MB} was overwritten{again}: found {_format_values(seen)}, '
-        f'restored {_format_values(wanted)}. Likely by {author}. {_how_to_end(wanted, author)}'
+        f'{names.MEMORY_MB} was overwritten{again}: found {format_values(seen)}, '
+        f'restored {format_values(wanted)}. Likely by {author}. {_how_to_end(wanted, author)}'
     )
 
 
@@ -45,7 +45,7 @@ def _how_to_end(wanted: Inventory, author: str) -> str:
     )
 
 
-def _format_values(inventory: Inventory) -> str:
+def format_values(inventory: Inventory) -> str:
     return (
         f'total={inventory.total} reserved={inventory.reserved} '
         f'max_unit={inventory.max_unit} allocation_ratio={inventory.allocation_ratio}'

@@ -4,24 +4,19 @@
 from oslo_config import cfg
 
 _HOOK_MODES = (
-    ('enforce', 'It is refused, and the reason is told to whoever started or moved it.'),
-    (
-        'warn',
-        "It may start or arrive, and the reason is in the system's log (journalctl -t fbm-hook).",
-    ),
+    ('enforce', 'It is refused, and the error message has the reason.'),
+    ('warn', "It is allowed, and the system's log has the reason (journalctl -t fbm-hook)."),
     ('off', 'The hook does nothing.'),
 )
-HOOK_MODES = tuple(mode for mode, _ in _HOOK_MODES)
 
 GROUP = cfg.OptGroup(
     'file_backed_memory',
-    title='File-backed memory, kept true',
+    title='File-backed memory',
     help="""
-Options of ``fbm-agent``, which keeps Placement true about this host.
+Options of ``fbm-agent``, which makes Placement report this host's file-backed memory.
 
-How much memory the host offers is not said here but, as for nova-compute itself, by
-``[libvirt]file_backed_memory``, ``[DEFAULT]ram_allocation_ratio`` and
-``[DEFAULT]reserved_host_memory_mb``.
+The capacity is not set here but, as for nova-compute, with ``[libvirt]file_backed_memory``,
+``[DEFAULT]ram_allocation_ratio`` and ``[DEFAULT]reserved_host_memory_mb``.
 """,
 )
 
@@ -30,15 +25,11 @@ AGENT_OPTS = (
         'resource_provider',
         mutable=True,
         help="""
-UUID or name of this host's resource provider in Placement.
+UUID or name of this host's root resource provider in Placement.
 
-Leave it unset: the agent then takes the UUID in nova-compute's own ``compute_id`` file (Nova 27
-and later), and where there is none looks for a provider with this host's name, as libvirt tells it
-to Nova. Set it where neither fits. ``openstack resource provider list`` shows UUIDs and names.
-
-Possible values:
-
-* The UUID or the name of a root provider (one without a parent).
+If unset, the agent takes the UUID in nova-compute's ``compute_id`` file (Nova 27 and later) or,
+without that file, the provider with the host name that libvirt reports to Nova. Set it where
+neither fits. ``openstack resource provider list`` shows UUIDs and names.
 """,
     ),
     cfg.IntOpt(
@@ -48,31 +39,26 @@ Possible values:
         max=3600,
         mutable=True,
         help="""
-Seconds between two looks at Placement.
+Seconds between two passes: an overwritten inventory is wrong for about this long.
 
-An overwritten inventory is wrong for about this long. A look at which nothing has changed costs
-Placement one request. Each wait is up to a tenth shorter or longer, so that many hosts don't
-march in step. After a failure the agent looks again sooner.
+A pass that finds nothing changed sends Placement one request. Each wait is up to a tenth shorter
+or longer, so that many hosts do not send at the same time. After a failure the agent tries again
+sooner.
 
 Related options:
 
-* ``[compute]resource_provider_association_refresh`` (300 s): how often nova-compute looks.
+* ``[compute]resource_provider_association_refresh`` (300 s): nova-compute's own interval.
 """,
     ),
     cfg.StrOpt(
         'memory_backing_dir',
         mutable=True,
         help="""
-Directory of the store: the files with guests' memory are below it.
+Absolute path of the store, the directory below which libvirt puts the files with guests' memory.
 
-Leave it unset: the agent then reads ``memory_backing_dir`` in ``/etc/libvirt/qemu.conf``, and
-where that is silent takes libvirt's default, ``/var/lib/libvirt/qemu/ram``. Set it where the agent
-cannot read that file, for example because libvirt runs in a container. It does not change where
-libvirt puts the files.
-
-Possible values:
-
-* The absolute path of a directory, as libvirt sees it.
+If unset, the agent reads ``memory_backing_dir`` in ``/etc/libvirt/qemu.conf``, whose default is
+``/var/lib/libvirt/qemu/ram``. Set it where the agent cannot read that file, for example because
+libvirt runs in a container. It does not change where libvirt puts the files.
 """,
     ),
     cfg.StrOpt(
@@ -81,10 +67,10 @@ Possible values:
         choices=_HOOK_MODES,
         mutable=True,
         help="""
-What libvirt's hook does with an instance that breaks a rule of this host.
+What the libvirt hook does with an instance that breaks a rule of this host.
 
-The hook (``fbm-status hook install``) is the last gate: the only one that a forced live migration
-meets. It learns of a change with the agent's next look at the host.
+The hook (``fbm-status hook install``) is the last check, and the only one that a forced live
+migration meets. A change takes effect with the agent's next pass.
 """,
     ),
 )

@@ -9,13 +9,18 @@ from typing import Any
 from oslo_config import cfg
 
 from fbm_placement import errors, names
-from fbm_placement.conf.file_backed_memory import HOOK_MODES
 from fbm_placement.rules import config
 from fbm_placement.settings import AgentOptions, Settings
 from fbm_placement.words import config_error_text
 
 
-def _as_is(value: Any) -> Any:
+def _required(value: Any) -> Any:
+    if value is None:
+        raise ValueError('nothing after the =')
+    return value
+
+
+def _optional(value: Any) -> Any:
     return value
 
 
@@ -37,53 +42,30 @@ class _Option:
     expected: str
     fallback: Any = None
     """Replaces a value that can't be read; breaks no rule."""
-    optional: bool = False
-    parse: Callable[[Any], Any] = _as_is
+    parse: Callable[[Any], Any] = _required
     """Raises ValueError."""
-
-    def __str__(self) -> str:
-        return f'[{self.group}]{self.name}'
 
 
 _Table = dict[str, _Option]
 """The field of the dataclass, and the option that it is read from."""
 
+_CAPACITY = 'a whole number of MiB, e.g. 1048576 for 1 TiB, or 0 for DRAM'
+_RESERVE = 'a whole number of MiB, 0 or more'
 _SETTINGS: _Table = {
-    'capacity_mib': _Option(
-        'libvirt',
-        'file_backed_memory',
-        'a whole number of MiB, e.g. 1048576 for 1 TiB, or 0 for DRAM',
-        fallback=names.PLACEMENT_MAX_INT,
-    ),
-    'reserved_mib': _Option(
-        'DEFAULT', 'reserved_host_memory_mb', 'a whole number of MiB, 0 or more', fallback=0
-    ),
-    'virt_type': _Option(
-        'libvirt', 'virt_type', ' or '.join(config.VIRT_TYPES), fallback=config.VIRT_TYPES[0]
-    ),
-    'ram_allocation_ratio': _Option(
-        'DEFAULT', 'ram_allocation_ratio', '1.0', fallback=1.0, optional=True
-    ),
+    'capacity_mib': _Option('libvirt', 'file_backed_memory', _CAPACITY, names.PLACEMENT_MAX_INT),
+    'reserved_mib': _Option('DEFAULT', 'reserved_host_memory_mb', _RESERVE, 0),
+    'virt_type': _Option('libvirt', 'virt_type', 'kvm or qemu', 'kvm'),
+    'ram_allocation_ratio': _Option('DEFAULT', 'ram_allocation_ratio', '1.0', 1.0, _optional),
 }
 
-_GROUP = 'file_backed_memory'
 _AGENT_OPTIONS: _Table = {
-    'resource_provider': _Option(
-        _GROUP,
-        'resource_provider',
-        'the UUID or the name of a resource provider',
-        optional=True,
-        parse=_text,
-    ),
-    'interval': _Option(_GROUP, 'interval', 'a whole number of seconds, 5 to 3600'),
-    'memory_backing_dir': _Option(
-        _GROUP,
-        'memory_backing_dir',
-        'the absolute path of a directory',
-        optional=True,
-        parse=_directory,
-    ),
-    'hook_mode': _Option(_GROUP, 'hook_mode', ' or '.join(HOOK_MODES)),
+    name: _Option('file_backed_memory', name, expected, parse=parse)
+    for name, expected, parse in (
+        ('resource_provider', 'the UUID or the name of a resource provider', _text),
+        ('interval', 'a whole number of seconds, 5 to 3600', _required),
+        ('memory_backing_dir', 'the absolute path of a directory', _directory),
+        ('hook_mode', 'enforce or warn or off', _required),
+    )
 }
 
 
@@ -137,17 +119,13 @@ def _read(conf: cfg.ConfigOpts, table: _Table) -> tuple[dict[str, Any], list[str
     values, reasons = {}, []
     for field, option in table.items():
         section = conf if option.group == 'DEFAULT' else conf[option.group]
-        values[field] = option.fallback
         try:
-            value = option.parse(section[option.name])
+            values[field] = option.parse(section[option.name])
+            continue
         except (cfg.NoSuchOptError, cfg.TemplateSubstitutionError):
             seen = 'a $ that names no option known here'
         except (cfg.Error, ValueError) as exc:
             seen = config_error_text(exc, with_option=False)
-        else:
-            if value is not None or option.optional:
-                values[field] = value
-                continue
-            seen = 'nothing after the ='
-        reasons.append(f'{option}: {seen}; expected {option.expected}')
+        values[field] = option.fallback
+        reasons.append(f'[{option.group}]{option.name}: {seen}; expected {option.expected}')
     return values, reasons

@@ -21,8 +21,27 @@ from fbm_placement.words import config_error_text, count, state_name
 Check = Callable[[Facts], Result]
 
 
-class UnknownError(errors.FileBackedMemoryError):
-    """A fact is missing, for a reason that another check reports."""
+success = functools.partial(Result, Code.SUCCESS)
+warning = functools.partial(Result, Code.WARNING)
+failure = functools.partial(Result, Code.FAILURE)
+
+
+def required(facts: Facts, details: str) -> Result:
+    """Fail if the host is enabled; on a disabled one warn of what has to be done before."""
+    if facts.settings.enabled:
+        return failure(details)
+    return warning(f'before it is turned on: {details}')
+
+
+def needs_placement(check: Callable[[Facts, PlacementView], Result]) -> Check:
+    """Give a check what Placement shows; an error of Placement is for the check "Placement"."""
+
+    def checked(facts: Facts) -> Result:
+        if isinstance(facts.placement, errors.FileBackedMemoryError):
+            return warning('not known, because the check "Placement" failed')
+        return check(facts, facts.placement)
+
+    return checked
 
 
 def configuration(facts: Facts) -> Result:
@@ -126,15 +145,16 @@ def placement(facts: Facts) -> Result:
     return success(f'{found.name} ({found.uuid}) was found')
 
 
-def rights(facts: Facts) -> Result:
+@needs_placement
+def rights(_facts: Facts, view: PlacementView) -> Result:
     """Check whether the user in ``[placement]`` may write what the agent writes."""
-    missing = _placement_view(facts).missing_rights()
+    missing = view.missing_rights()
     return failure('; '.join(missing)) if missing else success('inventory and traits can be set')
 
 
-def allocations(facts: Facts) -> Result:
+@needs_placement
+def allocations(_facts: Facts, view: PlacementView) -> Result:
     """Check what instances hold against what the host offers."""
-    view = _placement_view(facts)
     excess = plan.overcommitment(view.goal, view.observation)
     if excess is not None:
         return failure(excess)
@@ -142,9 +162,9 @@ def allocations(facts: Facts) -> Result:
     return success(f'{held} {view.observation.allocated_mib} MiB')
 
 
-def inventory_agreement(facts: Facts) -> Result:
+@needs_placement
+def inventory_agreement(facts: Facts, view: PlacementView) -> Result:
     """Check whether nova-compute and the agent want the same inventory and traits."""
-    view = _placement_view(facts)
     goal, seen = view.goal, view.observation
     if facts.edited_nova_conf is not None:
         return warning(
@@ -169,11 +189,9 @@ def inventory_agreement(facts: Facts) -> Result:
         return success('Placement has what the agent would set')
     author = likely_author(seen.inventory, goal.inventory, facts.dram_mib)
     return warning(
-        f'Placement has total={seen.inventory.total} '
-        f'allocation_ratio={seen.inventory.allocation_ratio} reserved={seen.inventory.reserved}, '
-        f'the agent would set total={goal.inventory.total} allocation_ratio=1.0 '
-        f'reserved={goal.inventory.reserved}. Likely written by {author}; fbm-agent sets it while '
-        'it runs, see: fbm-agent --dry-run'
+        f'Placement has {report.format_values(seen.inventory)}, the agent would set '
+        f'{report.format_values(goal.inventory)}. Likely written by {author}; fbm-agent sets it '
+        'while it runs, see: fbm-agent --dry-run'
     )
 
 
@@ -200,8 +218,8 @@ def agent(facts: Facts) -> Result:
         return failure(f'it keeps new instances off this host: {unhealthy}')
     if not runs:
         return warning(
-            'its last check of this host is recent, but no fbm-agent runs now: systemctl status '
-            'fbm-agent'
+            'its last check of this host is recent, but no fbm-agent runs now (systemctl status '
+            'fbm-agent)'
         )
     return success('running: its last check of this host is recent')
 
@@ -211,7 +229,7 @@ def hook(facts: Facts) -> Result:
     if findings := facts.hook_findings:
         return required(facts, '; '.join(findings))
     reason = facts.hook_not_enforcing
-    if reason is not None and facts.settings.enabled:
+    if facts.settings.enabled and reason is not None:
         return warning(f'installed, and it works, but it refuses nothing now: {reason}')
     if facts.hook_newer_than_libvirtd:
         return warning(
@@ -252,37 +270,10 @@ class Doctor(UpgradeCommands):
         """Run a check; an error while it reads its facts is its result."""
         try:
             return check(self._facts)
-        except UnknownError as exc:
-            return warning(str(exc))
         except errors.FileBackedMemoryError as exc:
             return failure(str(exc))
         except (cfg.Error, ValueError, OSError) as exc:
             return failure(config_error_text(exc))
-
-
-def _placement_view(facts: Facts) -> PlacementView:
-    if isinstance(facts.placement, errors.FileBackedMemoryError):
-        raise UnknownError('not known, because the check "Placement" failed')
-    return facts.placement
-
-
-def success(details: str) -> Result:
-    return Result(Code.SUCCESS, details)
-
-
-def warning(details: str) -> Result:
-    return Result(Code.WARNING, details)
-
-
-def failure(details: str) -> Result:
-    return Result(Code.FAILURE, details)
-
-
-def required(facts: Facts, details: str) -> Result:
-    """Fail if the host is enabled; on a disabled one warn of what has to be done before."""
-    if facts.settings.enabled:
-        return failure(details)
-    return warning(f'before it is turned on: {details}')
 
 
 def _dotted(version: Version) -> str:

@@ -36,11 +36,11 @@ _PATTERNS = {
     'libvirt': re.compile(r'(?:Running against daemon: |\(libvirt\) )(\d+(?:\.\d+)+)'),
 }
 _PROGRAMS = (
-    ('libvirtd', '--version'),
-    ('virtqemud', '--version'),
-    ('qemu-system-x86_64', '--version'),
-    ('/usr/libexec/qemu-kvm', '--version'),
-    ('qemu-system-aarch64', '--version'),
+    'libvirtd',
+    'virtqemud',
+    'qemu-system-x86_64',
+    '/usr/libexec/qemu-kvm',
+    'qemu-system-aarch64',
 )
 
 
@@ -228,7 +228,10 @@ def read_versions(
     running = parse_versions(output(('virsh', '-c', connection_uri, 'version', '--daemon')))
     if len(running) == len(_PATTERNS):
         return running
-    return parse_versions('\n'.join(output(program) for program in _PROGRAMS)) | running
+    return (
+        parse_versions('\n'.join(output((program, '--version')) for program in _PROGRAMS))
+        | running
+    )
 
 
 def parse_versions(text: str) -> dict[str, Version]:

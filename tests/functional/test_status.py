@@ -89,12 +89,13 @@ def test_may_it_be_turned_on_here(host, compute):
     assert compute.everything() == before
 
 
-def test_what_would_make_them_quarrel_is_told(host, compute):
-    """Placement says DRAM, and nova-compute put it there."""
+def test_an_overwritten_inventory(host, compute):
+    """Placement has the DRAM, and nova-compute put it there."""
     compute.overwrite_inventory(total=65536, max_unit=65536, allocation_ratio=1.5)
     result, details = checks(host)[0]['nova-compute and fbm-agent']
     assert result == 1
-    assert 'Placement has total=65536 allocation_ratio=1.5' in details
+    assert 'Placement has total=65536 ' in details
+    assert 'allocation_ratio=1.5, the agent would set total=' in details
     assert 'nova-compute' in details
 
 

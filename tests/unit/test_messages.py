@@ -75,6 +75,8 @@ NEEDS_NO_LINE = {
         '(overwrite … in this loop)',
         'a whole number of MiB, e.g. 1048576 for 1 TiB, or 0 for DRAM',
         'a whole number of seconds, 5 to 3600',
+        'kvm or qemu',
+        'enforce or warn or off',
         'the UUID or the name of a resource provider',
         'the absolute path of a directory',
         'an empty answer',

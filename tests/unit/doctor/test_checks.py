@@ -149,7 +149,7 @@ RESERVE = replace(ON, reserved_mib=9)
         (
             AGREE,
             {'placement': view(inventory=DRAM)},
-            'WARNING .*total=500 allocation_ratio=1.5 .* total=1000 .*Likely .* this is the host',
+            'WARNING .*total=500 .*ratio=1.5, .*total=1000 .*Likely .* this is the host',
         ),
         (AGREE, OFF, 'SUCCESS disabled: the inventory is left to nova-compute'),
         (AGREE, {'placement': view(OFF['placement'].goal)}, 'WARNING .*other traits'),
