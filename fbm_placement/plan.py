@@ -31,6 +31,13 @@ class Inventory:
         """What can be allocated, MiB, as Placement counts it."""
         return int((self.total - self.reserved) * self.allocation_ratio)
 
+    def __str__(self) -> str:
+        """Return the four fields that may differ between writers."""
+        return (
+            f'total={self.total} reserved={self.reserved} max_unit={self.max_unit} '
+            f'allocation_ratio={self.allocation_ratio}'
+        )
+
 
 @dataclass(frozen=True)
 class HostFacts:

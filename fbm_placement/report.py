@@ -30,8 +30,8 @@ def format_overwrite(result: PassResult, times: int) -> str:
         )
     author = likely_author(seen, wanted, dram_mib())
     return (
-        f'{names.MEMORY_MB} was overwritten{again}: found {format_values(seen)}, '
-        f'restored {format_values(wanted)}. Likely by {author}. {_how_to_end(wanted, author)}'
+        f'{names.MEMORY_MB} was overwritten{again}: found {seen}, '
+        f'restored {wanted}. Likely by {author}. {_how_to_end(wanted, author)}'
     )
 
 
@@ -42,13 +42,6 @@ def _how_to_end(wanted: Inventory, author: str) -> str:
         "To end it, set in nova.conf of this host's nova-compute [libvirt]file_backed_memory = "
         f'{wanted.total}, [DEFAULT]ram_allocation_ratio = 1.0, '
         f'[DEFAULT]reserved_host_memory_mb = {wanted.reserved}; then restart nova-compute'
-    )
-
-
-def format_values(inventory: Inventory) -> str:
-    return (
-        f'total={inventory.total} reserved={inventory.reserved} '
-        f'max_unit={inventory.max_unit} allocation_ratio={inventory.allocation_ratio}'
     )
 
 

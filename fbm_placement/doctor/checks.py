@@ -189,8 +189,8 @@ def inventory_agreement(facts: Facts, view: PlacementView) -> Result:
         return success('Placement has what the agent would set')
     author = likely_author(seen.inventory, goal.inventory, facts.dram_mib)
     return warning(
-        f'Placement has {report.format_values(seen.inventory)}, the agent would set '
-        f'{report.format_values(goal.inventory)}. Likely written by {author}; fbm-agent sets it '
+        f'Placement has {seen.inventory}, the agent would set '
+        f'{goal.inventory}. Likely written by {author}; fbm-agent sets it '
         'while it runs, see: fbm-agent --dry-run'
     )
 
