@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sdist and the wheel that all tests of the release share."""
 
-from pathlib import Path
-
 import pytest
 
-from tests.release.build import build, run
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.release.build import REPOSITORY, build, run
 
 
 @pytest.fixture(scope='session')
