@@ -45,26 +45,19 @@ def problem(enabled: bool, guests: Iterable[Guest]) -> Problem | None:
     option, kind = ('is set', 'not file-backed') if enabled else ('is 0', 'still file-backed')
     left = count(len(remaining), 'running guest is', 'running guests are')
     named = ', '.join(f'{guest} {guest.backing.value}' for guest in remaining[:MOST_NAMED])
-    more = len(remaining) - MOST_NAMED
+    if len(remaining) > MOST_NAMED:
+        named += f' and {len(remaining) - MOST_NAMED} more'
     fix = 'stop and start them, which makes them what this host is now'
     if not enabled or not all(guest.backing.in_files for guest in remaining):
         hosts = f'hosts {"without" if enabled else "with"} file-backed memory'
         fix = f'migrate them live to {hosts}, or {fix}'
-    return Problem(
-        'draining',
-        f'draining: [libvirt]file_backed_memory {option}, but {left} {kind}: {named}'
-        f'{f" and {more} more" if more > 0 else ""}; {fix}'
-        f'{_stay(enabled, len(nova) - len(remaining))}',
-    )
-
-
-def _stay(enabled: bool, changed: int) -> str:
-    """Return why guests that have changed must stay: the scheduler knows one kind per host."""
-    if not changed:
-        return ''
-    are = count(changed, 'guest that is', 'guests that are')
-    kind = 'file-backed' if enabled else 'not file-backed'
-    return (
-        f'; until then do not live-migrate a guest that was restarted: the {are} {kind} now '
-        'would go to a host of the other kind, and fail'
-    )
+    if changed := len(nova) - len(remaining):
+        # The scheduler knows one kind for all guests of a host.
+        fix += (
+            '; until then do not live-migrate a guest that was restarted: the '
+            f'{count(changed, "guest that is", "guests that are")} '
+            f'{"file-backed" if enabled else "not file-backed"} now would go to a host of the '
+            'other kind, and fail'
+        )
+    text = f'[libvirt]file_backed_memory {option}, but {left} {kind}: {named}; {fix}'
+    return Problem('draining', f'draining: {text}')

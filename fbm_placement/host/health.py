@@ -113,7 +113,8 @@ def _directories(
                 f"{path} belongs to user id {directory.uid}, who could read guests' memory; "
                 f"expected root or QEMU's user: chown root {path}",
             )
-        elif directory.others_can_write:
+        elif directory.mode & 0o1002 == 0o002:
+            # A sticky bit keeps others from replacing a guest's file.
             yield Problem(
                 f'mode:{path}',
                 f'{path} can be written by every user of the host ({mode}); chmod o-w {path}',

@@ -14,9 +14,6 @@ from fbm_placement.host.guests import Guest
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
 
-MEMORY_FILESYSTEMS = frozenset({'tmpfs', 'hugetlbfs'})
-"""Their pages are DRAM: userfaultfd (post-copy) and long-term pins (VFIO) work on them."""
-
 SECTOR_BYTES = 512
 """The unit of st_blocks, whatever the block size is (stat(2))."""
 
@@ -33,11 +30,6 @@ class Directory:
     def lets_in(self, uid: int) -> bool:
         """Whether this user can enter it."""
         return uid == 0 or bool(self.mode & (0o100 if uid == self.uid else 0o001))
-
-    @property
-    def others_can_write(self) -> bool:
-        """Whether every user can replace a guest's file; not in a directory with a sticky bit."""
-        return self.mode & 0o1002 == 0o002
 
 
 @dataclass(frozen=True)
@@ -66,8 +58,8 @@ class Store:
 
     @property
     def is_disk(self) -> bool:
-        """Whether it is neither tmpfs nor hugetlbfs; what isn't known counts as disk."""
-        return self.mount is None or self.mount.filesystem not in MEMORY_FILESYSTEMS
+        """Whether its pages aren't DRAM, so that post-copy and VFIO fail on them, or unknown."""
+        return self.mount is None or self.mount.filesystem not in ('tmpfs', 'hugetlbfs')
 
     @property
     def ram_directory(self) -> str:

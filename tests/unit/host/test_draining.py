@@ -33,6 +33,8 @@ def test_each_kind_of_guest_fits_one_state_at_most(backing, fits):
     one = guests(backing)
     assert remaining_guests(True, one) == (() if fits == 'enabled' else one)
     assert remaining_guests(False, one) == (() if fits == 'disabled' else one)
+    assert remaining_guests(True, guests(backing, is_nova=False)) == ()
+    assert remaining_guests(False, guests(backing, is_nova=False)) == ()
 
 
 @pytest.mark.parametrize(
@@ -45,55 +47,47 @@ def test_each_kind_of_guest_fits_one_state_at_most(backing, fits):
         ((), None),
     ],
 )
-def test_what_all_guests_are(backings, state):
+def test_the_state_that_all_guests_share(backings, state):
     others = guests(Backing.FILE, Backing.DRAM, is_nova=False)
     assert common_state(guests(*backings) + others) is state
+    assert (problem(True, guests(*backings) + others) is None) is (state is True or not backings)
 
 
-def test_others_guests_do_not_count():
-    assert remaining_guests(True, guests(Backing.DRAM, is_nova=False)) == ()
-    assert remaining_guests(False, guests(Backing.FILE, is_nova=False)) == ()
-
-
-def text(enabled, *backings):
+@pytest.mark.parametrize(
+    ('enabled', 'backings', 'left', 'fix'),
+    [
+        (
+            True,
+            (Backing.DRAM, Backing.HUGE_PAGES),
+            'is set, but 2 running guests are not file-backed: instance-0 (b0) DRAM, instance-1',
+            'huge pages; migrate them live to hosts without file-backed memory, or stop and start',
+        ),
+        (
+            False,
+            (Backing.FILE,),
+            'is 0, but 1 running guest is still file-backed: instance-0 (b0)',
+            'file, shared; migrate them live to hosts with file-backed memory, or stop and start',
+        ),
+        # Libvirt moves private files to no host without files.
+        (
+            True,
+            (Backing.PRIVATE_FILE,),
+            'is set, but 1 running guest is not file-backed: instance-0 (b0)',
+            'file, private; stop and start',
+        ),
+    ],
+)
+def test_how_many_guests_are_left_and_how_to_move_them_on(enabled, backings, left, fix):
     found = problem(enabled, guests(*backings))
-    assert found.key == 'draining'
-    return found.text
+    assert (found.key, found.recovering) == ('draining', False)
+    assert found.text.startswith(f'draining: [libvirt]file_backed_memory {left}')
+    assert found.text.endswith(f' {fix} them, which makes them what this host is now')
 
 
-def test_without_such_guests_there_is_no_problem():
-    assert problem(True, guests(Backing.FILE)) is None
-    assert problem(False, guests(Backing.DRAM) + guests(Backing.FILE, is_nova=False)) is None
-
-
-def test_turning_on():
-    assert text(True, Backing.DRAM, Backing.HUGE_PAGES) == (
-        'draining: [libvirt]file_backed_memory is set, but 2 running guests are not file-backed: '
-        'instance-0 (b0) DRAM, instance-1 (b1) huge pages; migrate them live to hosts without '
-        'file-backed memory, or stop and start them, which makes them what this host is now'
-    )
-
-
-def test_turning_off():
-    assert text(False, Backing.FILE) == (
-        'draining: [libvirt]file_backed_memory is 0, but 1 running guest is still file-backed: '
-        'instance-0 (b0) file, shared; migrate them live to hosts with file-backed memory, or '
-        'stop and start them, which makes them what this host is now'
-    )
-
-
-def test_of_many_some_are_named():
-    found = text(True, *[Backing.DRAM] * 8)
-    assert 'instance-4 (b4) DRAM and 3 more;' in found
-    assert 'instance-5' not in found
-
-
-def test_a_guest_that_fits_no_kind_of_host_can_only_be_restarted():
-    """Its memory is in a file, but private: libvirt moves it to no host without files."""
-    assert text(True, Backing.PRIVATE_FILE).endswith(
-        'file, private; stop and start them, which makes them what this host is now'
-    )
-    assert 'migrate them live' in text(True, Backing.PRIVATE_FILE, Backing.DRAM)
+def test_of_many_guests_some_are_named():
+    text = problem(True, guests(*[Backing.DRAM] * 8, Backing.PRIVATE_FILE)).text
+    assert 'instance-4 (b4) DRAM and 4 more; migrate them live' in text
+    assert 'instance-5' not in text
 
 
 @pytest.mark.parametrize(
@@ -103,9 +97,9 @@ def test_a_guest_that_fits_no_kind_of_host_can_only_be_restarted():
         (False, Backing.FILE, Backing.DRAM, 'not file-backed'),
     ],
 )
-def test_those_that_were_restarted_must_stay(enabled, left, changed, kind):
+def test_guests_that_were_restarted_must_stay(enabled, left, changed, kind):
     """The scheduler knows one kind for all guests of a host: theirs is not the published one."""
-    assert text(enabled, left, changed, changed).endswith(
-        '; until then do not live-migrate a guest that was restarted: the 2 guests that are '
-        f'{kind} now would go to a host of the other kind, and fail'
+    assert problem(enabled, guests(left, changed, changed)).text.endswith(
+        'this host is now; until then do not live-migrate a guest that was restarted: the 2 '
+        f'guests that are {kind} now would go to a host of the other kind, and fail'
     )

@@ -108,6 +108,11 @@ def test_local_and_unknown_filesystems_are_fit(filesystem):
     assert texts(mount=mounted(filesystem=filesystem)) == []
 
 
+@pytest.mark.parametrize('mode', [0o775, 0o1777])
+def test_where_others_cannot_replace_files(mode):
+    assert texts(directories=first_directory(mode)) == []
+
+
 def test_who_gets_in():
     """As root QEMU gets in everywhere; its own directory it may close to others."""
     closed = tuple(Directory(directory.path, 0o700, 0) for directory in DIRECTORIES)

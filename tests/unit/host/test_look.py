@@ -11,11 +11,12 @@ import pytest
 from fbm_placement.hook import installation
 from fbm_placement.host import look, mounts
 from fbm_placement.host.announce import StatePublisher
-from fbm_placement.host.look import HostObserver
+from fbm_placement.host.look import HostObserver, HostView
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
 from fbm_placement.host.store import Directory, Store
 from fbm_placement.notices import Notices
+from fbm_placement.plan import HostFacts
 from fbm_placement.settings import AgentOptions, Settings
 
 ON = Settings(capacity_mib=1000, reserved_mib=100, virt_type='kvm', ram_allocation_ratio=1.0)
@@ -40,6 +41,7 @@ class World:
             directories=(Directory('/srv/fbm/libvirt/qemu', 0o755, 0),),
             size_bytes=1000 * 2**20,
             free_bytes=900 * 2**20,
+            expected_mount='/srv/fbm',
         )
         self.asked = []
         self.waited = []
@@ -93,14 +95,10 @@ def world(tmp_path, monkeypatch):
 
 def test_a_host_without_a_problem(world):
     world.run(7, 'file-backed-shared')
-    view = world.view()
-    assert (view.facts.draining, view.facts.unhealthy) == (False, ())
-    assert view.facts.store_is_disk
-    assert view.draining_uuids == ()
+    assert world.view() == HostView(
+        HostFacts(guests_enabled=True), world.store, draining_uuids=(), warning=None
+    )
     assert world.asked == [('/srv/fbm', 'fb')]
-
-
-def test_a_tmpfs_is_no_disk(world):
     world.store = replace(world.store, mount=Mount('/srv/fbm', 'tmpfs', 'tmpfs'))
     assert not world.facts().store_is_disk
 
@@ -125,45 +123,35 @@ def test_the_store_need_not_hold_the_reserve(world):
     assert '900 MiB, of which running guests hold 0, and 899' in world.problems()[0]
 
 
-def test_the_store_of_a_disabled_host_is_not_checked(world):
+def test_a_disabled_host_without_guests_is_so_at_once(world):
+    """Its store is not checked."""
     world.store = replace(world.store, mount=None)
-    view = world.view(OFF)
-    assert (view.facts.unhealthy, view.store, world.asked) == ((), None, [])
+    assert world.view(OFF) == HostView(HostFacts())
+    assert world.asked == []
 
 
 def test_a_host_turned_on_with_dram_guests_drains_until_the_last_has_gone(world):
     world.run(7, 'dram')
     world.run(8, 'huge')
     world.run(9, 'file-backed-shared')
-    view = world.view()
-    assert view.facts.draining
-    assert '2 running guests are not file-backed' in view.facts.unhealthy[0].text
-    assert DRAM_UUID in view.draining_uuids
-    assert view.facts.guests_enabled is None
+    facts = world.facts()
+    assert (facts.draining, facts.guests_enabled) == (True, None)
+    assert '2 running guests are not file-backed' in facts.unhealthy[0].text
     world.end(9)
     assert world.facts().guests_enabled is False
     world.end(8)
     assert '1 running guest is' in world.problems()[0]
-    world.end(7)
-    # A guest that restarts has no process for a moment.
-    view = world.view()
-    assert view.facts.draining
-    # Nor is it gone from those that may start again: the others' end is no end of its own.
-    assert set(view.draining_uuids) == {DRAM_UUID, HUGE_UUID}
-    assert view.facts.unhealthy[0].recovering
-    view = world.view()
-    assert (view.facts.draining, view.facts.unhealthy, view.draining_uuids) == (False, (), ())
-
-
-def test_a_guest_that_restarts_meanwhile_prolongs_the_drain(world):
-    world.run(7, 'dram')
-    world.view()
-    world.end(7)
-    world.view()
-    world.run(7, 'dram')
-    assert '1 running guest is' in world.problems()[0]
+    # A guest that restarts has no process for a moment, and may start again.
+    for _ in range(2):
+        world.end(7)
+        view = world.view()
+        assert (view.facts.draining, view.facts.unhealthy[0].recovering) == (True, True)
+        assert set(view.draining_uuids) == {DRAM_UUID, HUGE_UUID}
+        world.run(7, 'dram')
+        assert '1 running guest is' in world.problems()[0]
     world.end(7)
     assert [world.facts().draining for _ in range(2)] == [True, False]
+    assert world.view() == HostView(HostFacts(), world.store)
 
 
 def test_a_host_turned_off_with_file_backed_guests_drains(world):
@@ -173,11 +161,6 @@ def test_a_host_turned_off_with_file_backed_guests_drains(world):
     assert view.facts.draining
     assert '1 running guest is still file-backed: fb' in view.facts.unhealthy[0].text
     assert view.draining_uuids == ('eacecd40-fdfb-459b-99f3-9f40681ac112',)
-
-
-def test_a_host_without_guests_is_what_nova_conf_says_at_once(world):
-    assert not world.facts().draining
-    assert not world.facts(OFF).draining
 
 
 def test_without_qemu_conf_the_store_is_known_from_the_option_only(world):
@@ -195,7 +178,8 @@ def test_without_qemu_conf_the_store_is_known_from_the_option_only(world):
 
 def test_a_store_that_was_unmounted_is_missed_also_by_the_next_process(world):
     """Its directory is still there; host.json has the mount, what was wrong, and how far it is."""
-    good, publisher = world.store, StatePublisher(Notices(time.monotonic))
+    good = world.store = replace(world.store, expected_mount=None)
+    publisher = StatePublisher(Notices(time.monotonic))
     world.view()
     world.store = replace(good, mount=Mount('/srv', 'xfs', '/dev/sda1'))
     for _ in range(2):
@@ -213,7 +197,7 @@ def test_a_store_that_was_unmounted_is_missed_also_by_the_next_process(world):
 
 
 def test_the_root_filesystem_is_not_expected_again(world):
-    world.store = replace(world.store, mount=Mount('/', 'ext4', '/dev/sda1'))
+    world.store = replace(world.store, mount=Mount('/', 'ext4', 'sda1'), expected_mount=None)
     assert [world.view().store.expected_mount for _ in range(2)] == [None, None]
 
 
@@ -241,28 +225,21 @@ def test_whose_process_a_guest_is_counts(world):
     assert world.facts().draining
 
 
-@pytest.fixture
-def hidden(monkeypatch):
-    """Mount /proc so that a user sees its own processes only."""
+@pytest.mark.parametrize('settings', [ON, OFF])
+def test_where_guests_cannot_be_seen_the_published_state_stays(world, monkeypatch, settings):
+    """An enabled host is closed; with gid= of a group of the agent's, or as root, it sees them."""
     hiding = Mount('/proc', 'proc', 'proc', options=frozenset({'rw', 'hidepid=invisible'}))
     monkeypatch.setattr(mounts, 'read_mounts', lambda: (hiding,))
     monkeypatch.setattr(look.processes, '_can_read', lambda path: False)
-
-
-def test_where_guests_cannot_be_seen_the_published_state_stays(world, hidden, monkeypatch):
-    view = world.view()
+    view = world.view(settings)
     assert (view.facts.draining, view.facts.guests_seen) == (True, False)
-    assert 'mounted with hidepid=invisible' in view.facts.unhealthy[0].text
-    assert view.store is not None
-    # With gid= of a group of the agent's, or as root, they are seen.
+    closed = [problem.text for problem in view.facts.unhealthy]
+    (reason,) = closed if settings.enabled else (view.warning,)
+    assert 'mounted with hidepid=invisible' in reason
+    assert (view.warning is None, len(closed)) == ((True, 1) if settings.enabled else (False, 0))
+    assert (view.store is not None) is settings.enabled
     monkeypatch.setattr(look.processes, '_can_read', lambda path: True)
-    assert world.problems() == []
-
-
-def test_where_guests_cannot_be_seen_a_disabled_host_is_not_closed(world, hidden):
-    view = world.view(OFF)
-    assert (view.facts.unhealthy, view.facts.guests_seen) == ((), False)
-    assert 'hidepid' in view.warning
+    assert (world.problems(settings), world.view(settings).warning) == ([], None)
 
 
 def test_a_guest_that_hangs_does_not_hang_the_check(world, monkeypatch):

@@ -10,7 +10,7 @@ from fbm_placement.host import store as store_module
 from fbm_placement.host.guests import Backing, Guest
 from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
-from fbm_placement.host.store import Directory, Store, observe_store, others_can_enter
+from fbm_placement.host.store import Store, observe_store, others_can_enter
 
 
 @pytest.fixture
@@ -123,8 +123,3 @@ def test_fstab_has_the_expected_mount(directory, monkeypatch):
 def test_the_kind_of_filesystem(filesystem, is_disk):
     assert Store('/s', mount=Mount('/s', filesystem, 'dev')).is_disk is is_disk
     assert Store('/s').is_disk
-
-
-@pytest.mark.parametrize(('mode', 'writable'), [(0o777, True), (0o1777, False), (0o775, False)])
-def test_whom_a_directory_lets_write(mode, writable):
-    assert Directory('/s', mode, 0).others_can_write is writable
