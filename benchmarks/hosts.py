@@ -55,7 +55,7 @@ def settled_host(server: PlacementServer) -> tuple[NovaCompute, Callable[[], obj
     compute = NovaCompute(server.url).start()
     path = write_nova_conf(server, compute)
     conf = configuration.load(['--config-file', str(path)], prog='fbm-agent', description='')
-    # What the look at the host costs is a benchmark of its own.
+    # The check of the host has a benchmark of its own.
     host = FittingHost()
     agent = Agent(conf, reader.read_settings(conf), reader.read_agent_options(conf), host=host)
 

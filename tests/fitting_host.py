@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for the look at the host, where a test is about Placement alone."""
+"""A stand-in for the check of the host, where a test is about Placement alone."""
 
 from fbm_placement.host.guests import Guest
 from fbm_placement.host.look import HostView

@@ -42,12 +42,11 @@ class StatePublisher:
         """Log what changed, and write the state file; where that fails, log it."""
         self._log_problems(view.facts.unhealthy)
         self._warn('host', view.warning)
-        if not self._pid and running_agent() is not None:
-            # A single pass does not replace what the service writes.
-            return
-        self.error = _write(state_of(view, settings, options, self._pid))
-        if self._warn('state file', self.error) and self.error is None:
-            LOG.info('%s is written again', state_file.path())
+        # A single pass does not replace what the service writes.
+        if self._pid or running_agent() is None:
+            self.error = _write(state_of(view, settings, options, self._pid))
+            if self._warn('state file', self.error) and self.error is None:
+                LOG.info('%s is written again', state_file.path())
 
     def clear(self) -> None:
         """Remove the state file, so that the hook does not enforce."""
@@ -80,10 +79,10 @@ def running_agent() -> int | None:
     try:
         pid = state_file.read(state_file.path(), None).pid
         with open(f'/proc/{pid}/cmdline', 'rb') as file:
-            words = file.read().split(b'\0')[:3]
+            arguments = file.read().split(b'\0')[:3]
     except (errors.HostError, OSError):
         return None
-    runs = any(word.endswith(b'fbm-agent') for word in words)
+    runs = any(argument.endswith(b'fbm-agent') for argument in arguments)
     return pid if runs and pid != os.getpid() else None
 
 

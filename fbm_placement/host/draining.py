@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which guests aren't yet what the configuration says.
+"""Which guests don't match the configured state yet.
 
-libvirt refuses to change the memory source of a running guest in a live migration, so what the
-host is for the scheduler is what its guests are, not what nova.conf says now.
+libvirt refuses to change the memory source of a running guest in a live migration, so the
+published state is the state of the guests, not the one that nova.conf configures.
 """
 
 from collections.abc import Iterable

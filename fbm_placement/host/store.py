@@ -52,7 +52,7 @@ class Store:
     exposed: tuple[str, ...] = ()
     """RAM files that every user of the host can read."""
     expected_mount: str | None = None
-    """Where it was seen mounted earlier, or where fstab says."""
+    """Where it was seen mounted earlier, or where fstab mounts it."""
     error: str | None = None
     """Why nothing could be observed."""
 

@@ -53,7 +53,7 @@ def test_the_capacity_less_what_guests_hold_must_be_free():
 
 
 @pytest.mark.parametrize(
-    ('changes', 'words'),
+    ('changes', 'part'),
     [
         (
             {'error': 'it does not answer (no answer in 5 s)'},
@@ -96,9 +96,9 @@ def test_the_capacity_less_what_guests_hold_must_be_free():
         ),
     ],
 )
-def test_each_problem(changes, words):
+def test_each_problem(changes, part):
     (text,) = texts(**changes)
-    assert words in text
+    assert part in text
 
 
 @pytest.mark.parametrize(

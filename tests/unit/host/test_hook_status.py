@@ -16,24 +16,24 @@ def hooks(tmp_path):
     return tmp_path
 
 
-def look(hooks, mode='enforce'):
+def found(hooks, mode='enforce'):
     return hook_status.problems(mode, str(hooks / 'hooks'), str(hooks / 'python3'))
 
 
 def test_a_whole_hook_is_no_problem(hooks):
-    assert look(hooks) == ()
+    assert found(hooks) == ()
 
 
 @pytest.mark.parametrize('missing', ['hooks/qemu.d/50-file-backed-memory.py', 'python3'])
 def test_half_a_hook_closes_the_host(hooks, missing):
-    """But only where it refuses anybody."""
+    """But only where it refuses guests."""
     (hooks / missing).unlink()
-    (reason,) = look(hooks)
+    (reason,) = found(hooks)
     assert f'refuses every Nova guest: {hooks / missing} is missing' in reason.text
-    assert look(hooks, 'warn') == look(hooks, 'off') == ()
+    assert found(hooks, 'warn') == found(hooks, 'off') == ()
 
 
-def test_without_a_hook_nobody_is_refused(hooks):
+def test_without_a_hook_no_guest_is_refused(hooks):
     installation.remove(str(hooks / 'hooks'))
     (hooks / 'python3').unlink()
-    assert look(hooks) == ()
+    assert found(hooks) == ()

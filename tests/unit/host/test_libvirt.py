@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""qemu.conf: what it says, and what libvirt takes where it is silent."""
+"""qemu.conf, and libvirt's defaults for what it does not set."""
 
 import os
 import pwd
@@ -10,7 +10,7 @@ from fbm_placement import errors
 from fbm_placement.host.libvirt import QemuConf, dram_mib, ram_directory, read_qemu_conf
 
 
-def test_a_silent_qemu_conf_means_libvirts_defaults(tmp_path):
+def test_without_settings_libvirts_defaults_count(tmp_path):
     path = tmp_path / 'qemu.conf'
     assert read_qemu_conf(str(path)) == QemuConf('/var/lib/libvirt/qemu/ram', None)
     path.write_text('#memory_backing_dir = "/commented/out"\n# user = "x"\n')
@@ -28,11 +28,11 @@ def test_the_first_of_several_settings_counts(tmp_path):
 
 
 def test_whom_qemu_runs_as():
-    """A number has a plus sign; a name that is unknown here is nobody."""
+    """A number has a plus sign; a name that is unknown here is no user."""
     me = pwd.getpwuid(os.getuid())
     assert QemuConf(user=me.pw_name).uids == {me.pw_uid}
     assert QemuConf(user='+64055').uids == {64055}
-    assert QemuConf(user='nobody-of-that-name').uids == frozenset()
+    assert QemuConf(user='no-such-user').uids == frozenset()
 
 
 def test_one_that_cannot_be_read_is_told(tmp_path):
