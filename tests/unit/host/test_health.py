@@ -52,51 +52,37 @@ def test_the_capacity_less_what_guests_hold_must_be_free():
     assert 'fbm-status guests' in text
 
 
-@pytest.mark.parametrize(
-    ('changes', 'part'),
-    [
-        (
-            {'error': 'it does not answer (no answer in 5 s)'},
-            'cannot be checked: it does not answer (no answer in 5 s); check its device',
-        ),
-        ({'mount': None}, 'does not exist; libvirtd would create it'),
-        ({'is_directory': False}, 'is not a directory'),
-        (
-            {'mount': mounted(mount_point='/', filesystem='ext4')},
-            '/srv/fbm is on the root filesystem, which guests would fill',
-        ),
-        (
-            {'mount': mounted(mount_point='/srv'), 'expected_mount': '/srv/fbm'},
-            '/srv/fbm is on /srv, expected on /srv/fbm (fstab, or seen there earlier)',
-        ),
-        (
-            {'mount': mounted(mount_point='/'), 'expected_mount': '/srv/fbm'},
-            'is on /, expected on /srv/fbm',
-        ),
-        ({'mount': mounted(filesystem='nfs4')}, 'is a nfs4 filesystem (network)'),
-        ({'mount': mounted(filesystem='fuse.sshfs')}, 'is a fuse.sshfs filesystem (userspace)'),
-        ({'mount': mounted(filesystem='overlay')}, 'is a overlay filesystem (container)'),
-        ({'mount': mounted(filesystem='ramfs')}, 'is a ramfs filesystem (kernel)'),
-        ({'size_bytes': 0}, 'has no limit: mount it with size='),
-        ({'mount': mounted(options=frozenset({'ro'}))}, 'is read-only'),
-        ({'mount': mounted(options=frozenset({'rw', 'emergency_ro'}))}, 'is read-only'),
-        ({'directories': DIRECTORIES[:2]}, 'the store was mounted later'),
-        (
-            {'directories': first_directory(0o777)},
-            '/srv/fbm can be written by every user of the host (mode 0777); chmod o-w /srv/fbm',
-        ),
-        ({'directories': first_directory(0o755, 1000)}, '/srv/fbm belongs to user id 1000'),
-        (
-            {'directories': first_directory(0o700)},
-            'QEMU (user id 64055) cannot enter /srv/fbm (mode 0700)',
-        ),
-        (
-            {'exposed': ('/a', '/b', '/c')},
-            'can read the memory of guests (/a, /b and 1 more): chmod o-x /srv/fbm/libvirt/qemu',
-        ),
-    ],
-)
-def test_each_problem(changes, part):
+LOWER = mounted(mount_point='/srv')
+PROBLEMS = {
+    'cannot be checked: it does not answer; check its device': {'error': 'it does not answer'},
+    'does not exist; libvirtd would create it': {'mount': None},
+    'is not a directory': {'is_directory': False},
+    'is on the root filesystem, which guests would fill': {'mount': mounted(mount_point='/')},
+    'is on /srv, expected on /srv/fbm (fstab,': {'mount': LOWER, 'expected_mount': '/srv/fbm'},
+    'is on /, expected on /srv': {'mount': mounted(mount_point='/'), 'expected_mount': '/srv'},
+    'is a nfs4 filesystem (network)': {'mount': mounted(filesystem='nfs4')},
+    'is a fuse.sshfs filesystem (userspace)': {'mount': mounted(filesystem='fuse.sshfs')},
+    'is a overlay filesystem (container)': {'mount': mounted(filesystem='overlay')},
+    'is a ramfs filesystem (kernel)': {'mount': mounted(filesystem='ramfs')},
+    'has no limit: mount it with size=': {'size_bytes': 0},
+    'is read-only, as': {'mount': mounted(options=frozenset({'ro'}))},
+    'is read-only,': {'mount': mounted(options=frozenset({'rw', 'emergency_ro'}))},
+    'the store was mounted later': {'directories': DIRECTORIES[:2]},
+    '/srv/fbm can be written by every user of the host (mode 0777); chmod o-w /srv/fbm': {
+        'directories': first_directory(0o777)
+    },
+    '/srv/fbm belongs to user id 1000': {'directories': first_directory(0o755, 1000)},
+    'QEMU (user id 64055) cannot enter /srv/fbm (mode 0700)': {
+        'directories': first_directory(0o700)
+    },
+    'can read the memory of guests (/a, /b and 1 more): chmod o-x /srv/fbm/libvirt/qemu': {
+        'exposed': ('/a', '/b', '/c')
+    },
+}
+
+
+@pytest.mark.parametrize(('part', 'changes'), PROBLEMS.items(), ids=PROBLEMS)
+def test_each_problem(part, changes):
     (text,) = texts(**changes)
     assert part in text
 

@@ -86,14 +86,10 @@ def test_one_closed_directory_above_keeps_others_out(tmp_path):
     assert others_can_enter('/usr/bin/env')
 
 
-def test_a_store_that_is_not_there(tmp_path):
+def test_what_is_no_directory(tmp_path):
     assert observe(tmp_path / 'none') == Store(str(tmp_path / 'none'))
-
-
-def test_a_file_is_no_directory(tmp_path):
-    path = tmp_path / 'file'
-    path.write_text('')
-    assert not observe(path).is_directory
+    (tmp_path / 'file').touch()
+    assert not observe(tmp_path / 'file').is_directory
 
 
 @pytest.mark.parametrize(
