@@ -48,7 +48,7 @@ def test_data_files_are_where_systemd_looks(installed):
         assert (installed / path).is_file()
 
 
-def test_the_hook_can_be_installed_from_it(installed, tmp_path):
+def test_the_hook_can_be_installed_from_it(installed, released, tmp_path):
     """Both of its files are in the wheel, and are put where libvirt runs them."""
     hooks = tmp_path / 'etc/libvirt/hooks'
     hooks.parent.mkdir(parents=True)
@@ -61,8 +61,8 @@ def test_the_hook_can_be_installed_from_it(installed, tmp_path):
     assert run(str(shell), 'guest', 'started', 'begin', '-', cwd=tmp_path) == ''
     program = hooks / 'qemu.d/50-file-backed-memory.py'
     assert not os.access(program, os.X_OK)
-    source = REPOSITORY / 'fbm_placement/hook/program.py'
-    assert program.read_bytes() == source.read_bytes()
+    with zipfile.ZipFile(released[1]) as wheel:
+        assert program.read_bytes() == wheel.read('fbm_placement/hook/program.py')
 
 
 def test_the_options_can_be_listed_from_it(installed, tmp_path):

@@ -194,13 +194,15 @@ def test_guests_that_nova_did_not_make_always_pass(operation, configured, source
 
 
 def test_text_from_outside_is_made_harmless():
+    assert program.clean('x' * 200) == 'x' * 200
+    assert program.clean('x' * 201) == 'x' * 200 + '...'
     hostile = host(mount_point='/a\x1b[2J\nfbm hook: all is well' + 'x' * 1000)
     _, reason = program.decide('prepare', guest(), hostile, store())
     assert reason.isprintable()
     assert len(reason) < 500
     one = guest(cells=[('7\n\x00' + '9' * 5000, 'private')])
     _, reason = program.decide('prepare', one, host(), store())
-    assert reason.startswith('its NUMA cell 7??99')
+    assert reason.startswith('its NUMA cell 7??9999999... is file-backed')
     assert reason.isprintable()
     assert len(reason) < 300
 
@@ -251,6 +253,8 @@ def test_a_restore_is_noted_for_the_prepare_that_follows(tmp_path):
     assert program.check('restore', dram, host(), path) == ('warn', ENABLED_WANTED)
     other = guest(source=None, uuid=UUID.replace('b', 'c'))
     assert program.check('prepare', other, host(), path)[0] == 'refuse'
+    assert program.check('migrate', dram, host(), path)[0] == 'refuse'
+    assert program.check('prepare', guest(nova=False), host(), path)[0] == 'pass'
     assert program.check('prepare', dram, host(), path) == ('warn', ENABLED_WANTED)
     assert program.check('prepare', dram, host(), path) == ('refuse', ENABLED_WANTED)
 
@@ -270,8 +274,8 @@ def test_an_old_note_does_not_count(tmp_path):
 @pytest.mark.parametrize('uuid', ['../../escape', '', 'x' * 36, '-' * 35])
 def test_a_restore_leaves_its_note_nowhere_else(tmp_path, uuid):
     (tmp_path / 'run').mkdir()
-    one = guest(uuid=uuid, source=None)
-    assert program.check('restore', one, host(), str(tmp_path / 'run/host.json'))[0] == 'warn'
+    one, path = guest(uuid=uuid, source=None), str(tmp_path / 'run/host.json')
+    assert program.check('restore', one, host(), path) == ('warn', ENABLED_WANTED)
     assert list(tmp_path.rglob('*')) == [tmp_path / 'run']
 
 

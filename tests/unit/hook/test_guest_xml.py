@@ -31,8 +31,11 @@ def test_it_reads_nothing_where_there_is_nothing():
 
 
 def test_as_in_libvirt_the_first_of_several_counts():
-    backing = '<source type="anonymous"/><source type="file"/>'
-    assert program.parse_guest(lab.domain(backing).encode()).source == 'anonymous'
+    twice = '<source type="anonymous"/><source type="file"/><access mode="a"/><access mode="b"/>'
+    more = '<uuid>other</uuid><memory unit="b">1</memory>'
+    guest = program.parse_guest(lab.domain(twice, more=more).encode())
+    assert (guest.source, guest.access) == ('anonymous', 'a')
+    assert (guest.uuid, guest.memory) == (lab.UUID, 64 << 20)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,7 @@ def test_as_in_libvirt_the_first_of_several_counts():
     [
         (f'<n:instance xmlns:n="{lab.NOVA}"/>', True),
         (f'<instance xmlns="{lab.NOVA[:-3]}1.0"/>', True),
+        (f'<n:instance xmlns:n="{lab.NOVA}"/><o:x xmlns:o="urn:o"/>', True),
         (f'<o:x xmlns:o="urn:o"><n:instance xmlns:n="{lab.NOVA}"/></o:x>', True),
         ('<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/other/1.1"/>', False),
         ('<instance>http://openstack.org/xmlns/libvirt/nova/1.1</instance>', False),
@@ -81,16 +85,18 @@ def test_memory_has_the_units_of_libvirt(unit, factor):
 
 
 def test_memory_without_a_unit_is_in_kib():
-    assert program.parse_guest(lab.domain(memory='<memory>2</memory>').encode()).memory == 2048
+    for number in (2, 10**19):
+        memory = f'<memory>{number}</memory>'
+        assert program.parse_guest(lab.domain(memory=memory).encode()).memory == number * 1024
 
 
-@pytest.mark.parametrize('unit', ['', 'XiB', 'MiBs', 'Mb/s'])
+@pytest.mark.parametrize('unit', ['', 'XiB', 'MxB', 'MiBs', 'Mb/s'])
 def test_an_unknown_unit_is_not_guessed(unit):
     memory = f'<memory unit="{unit}">2</memory>'
     assert program.parse_guest(lab.domain(memory=memory).encode()).memory is None
 
 
-@pytest.mark.parametrize('number', ['-2', '2.0', '0x2', '\u0662', '9' * 5000, '', None])
+@pytest.mark.parametrize('number', ['-2', '2.0', '0x2', '\u0662', '9' * 21, '9' * 5000, '', None])
 def test_what_is_no_number_is_not_guessed(number):
     memory = '' if number is None else f'<memory>{number}</memory>'
     assert program.parse_guest(lab.domain(memory=memory).encode()).memory is None

@@ -15,6 +15,9 @@ MOUNTINFO = """\
 42 27 0:30 / /srv/with\\040space rw - tmpfs a\\043\\134040b rw,size=64k
 43 41 0:31 / /srv/fbm rw - tmpfs later rw
 44 27 broken
+45 27 0:32 / - tmpfs tmpfs rw
+46 27 0:32 / /srv/x rw - tmpfs tmpfs
+47 27 0:32 / /srv/x rw
 """
 
 
