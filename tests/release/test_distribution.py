@@ -12,7 +12,7 @@ import zipfile
 
 import pytest
 
-from tests.release.build import REPOSITORY, run
+from tests.release.build import run
 
 pytestmark = pytest.mark.timeout(600)
 
