@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent tells Placement of a host is what its guests are."""
+"""What the agent publishes of a host is what its guests are."""
 
-from fbm_placement import names
-from tests.e2e.cloud import DRAM_MIB, NOVA_CONF, passes_until, well
+from tests.e2e.cloud import DRAM_MIB, healthy, passes_until
 from tests.e2e.lab.domain import DRAM, FILE_BACKED, Domain
 from tests.e2e.lab.host import MEMORY_BACKING_DIR
 from tests.e2e.lab.store import Tmpfs
-from tests.services.process import program
+from tests.services.expected import ENABLED_TRAIT, UNHEALTHY_TRAIT, inventory
 
-ENABLED = {names.TRAIT_ENABLED}
-CLOSED = {names.TRAIT_UNHEALTHY}
+ENABLED = {ENABLED_TRAIT}
+CLOSED = {UNHEALTHY_TRAIT}
 
 
 def assert_whole(guest, counted):
@@ -20,17 +19,10 @@ def assert_whole(guest, counted):
 
 
 def test_an_enabled_host(boot, fbm):
-    """Placement has its capacity and one trait; the hook is told where the store is."""
+    """Placement has its capacity and one trait; host.json has its store."""
     boot(fbm.host, Domain(backing=FILE_BACKED))
     assert fbm.own_traits() == ENABLED
-    assert fbm.compute.inventory() == {
-        'total': 512,
-        'reserved': 0,
-        'min_unit': 1,
-        'max_unit': 512,
-        'step_size': 1,
-        'allocation_ratio': 1.0,
-    }
+    assert fbm.compute.inventory() == inventory(512)
     state = fbm.state()
     assert (state.host, state.configured, state.hook_mode) == ('fbm', 'enabled', 'enforce')
     assert (state.may_restart, state.unhealthy) == ((), ())
@@ -48,12 +40,12 @@ def test_a_disabled_host(boot, dram):
 
 
 def test_withdrawn_with_guests(boot, make_compute):
-    """They stay, and whoever uninstalls is told what that does to them."""
+    """They stay, and a warning names them and what they can do no more."""
     own = make_compute(store=Tmpfs(128))
     own.configure('libvirt', file_backed_memory=64)
     with own.agent():
         guest = boot(own.host, Domain(backing=FILE_BACKED, memory=32))
-    done = own.host.run(program('fbm-agent'), '--config-file', NOVA_CONF, '--withdraw')
+    done = own.withdraw()
     assert own.own_traits() == set()
     assert done.stdout.startswith('withdrawn: the traits of ')
     assert f'1 guest is of Nova still file-backed here ({guest.name} ' in done.stderr
@@ -62,10 +54,10 @@ def test_withdrawn_with_guests(boot, make_compute):
 
 
 def test_turned_on(boot, make_compute, dram):
-    """The promise comes when the last of Nova's old guests has gone; nothing new comes before."""
+    """The enabled trait comes when the last old Nova guest has gone; nothing new comes before."""
     own = make_compute(store=Tmpfs(128))
     guests = [boot(own.host, Domain()) for _ in range(2)]
-    boot(own.host, Domain(nova=False, name='of-somebody-else'))
+    boot(own.host, Domain(nova=False, name='not-of-nova'))
     with own.agent():
         assert own.own_traits() == set()
     own.configure('libvirt', file_backed_memory=64)
@@ -75,7 +67,7 @@ def test_turned_on(boot, make_compute, dram):
         assert '2 running guests are not file-backed' in line
         for guest in guests:
             assert f'{guest.name} ({guest.domain.uuid}) DRAM' in line
-        assert 'of-somebody-else' not in line
+        assert 'not-of-nova' not in line
         assert set(own.state().may_restart) == {guest.domain.uuid for guest in guests}
 
         first, last = guests
@@ -86,14 +78,14 @@ def test_turned_on(boot, make_compute, dram):
         status = agent.pass_now()
         assert f'1 running guest is not file-backed: {last.name} ({last.domain.uuid})' in status
         assert own.own_traits() == CLOSED
-        # One that is between two lives is not gone: all that were seen may, until none is left.
+        # One between stop and start is not gone: all that were seen may, until none is left.
         assert set(own.state().may_restart) == {guest.domain.uuid for guest in guests}
 
         counted = last.counter()
         done = last.migrate(dram.host, p2p=False, backing=DRAM)
         assert not done.returncode, done.stderr
         assert_whole(last.on(dram.host), counted)
-        passes_until(agent, well, most=2)
+        passes_until(agent, healthy, most=2)
         assert own.own_traits() == ENABLED
         assert own.compute.inventory()['total'] == 64
         assert own.state().may_restart == ()
@@ -101,10 +93,10 @@ def test_turned_on(boot, make_compute, dram):
 
 
 def test_turned_off(boot, make_compute, fbm):
-    """The promise stands until the last of Nova's file-backed guests has moved to a like host."""
+    """The enabled trait stays until the last file-backed Nova guest has moved to a like host."""
     own = make_compute(capacity=64, store=Tmpfs(128))
     guest = boot(own.host, Domain(backing=FILE_BACKED))
-    boot(own.host, Domain(backing=FILE_BACKED, nova=False, name='of-somebody-else'))
+    boot(own.host, Domain(backing=FILE_BACKED, nova=False, name='not-of-nova'))
     with own.agent():
         assert own.own_traits() == ENABLED
     own.configure('libvirt', file_backed_memory=0)
@@ -125,7 +117,7 @@ def test_turned_off(boot, make_compute, fbm):
         done = guest.migrate(fbm.host, backing=FILE_BACKED)
         assert not done.returncode, done.stderr
         assert_whole(guest.on(fbm.host), counted)
-        passes_until(agent, well, most=2)
+        passes_until(agent, healthy, most=2)
         assert own.own_traits() == set()
         assert own.compute.inventory()['total'] == DRAM_MIB
 
@@ -139,6 +131,6 @@ def test_a_restart_on_a_turned_on_host(boot, make_compute):
         assert own.own_traits() == CLOSED
         old.destroy()
         new = boot(own.host, Domain(old.name, backing=FILE_BACKED, uuid=old.domain.uuid))
-        passes_until(agent, well, most=2)
+        passes_until(agent, healthy, most=2)
         assert own.own_traits() == ENABLED
         assert new.counts()

@@ -5,23 +5,21 @@ import time
 
 import pytest
 
-from fbm_placement import names
-from tests.e2e.cloud import passes_until, well
+from tests.e2e.cloud import healthy, passes_until
 from tests.e2e.lab.domain import FILE_BACKED, Domain
 from tests.e2e.lab.host import MEMORY_BACKING_DIR
 from tests.e2e.lab.store import Disk, Tmpfs, hung
+from tests.services.expected import DISK_TRAIT, ENABLED_TRAIT, UNHEALTHY_TRAIT
 
-ENABLED = {names.TRAIT_ENABLED}
-CLOSED = {names.TRAIT_UNHEALTHY}
-ON_DISK = {names.TRAIT_DISK}
-
-GOOD_LOOKS = 3
+ENABLED = {ENABLED_TRAIT}
+CLOSED = {UNHEALTHY_TRAIT}
+ON_DISK = {DISK_TRAIT}
 
 
 def assert_clears(agent, own):
-    """The trait stays for two good looks and goes with the third."""
-    seen = passes_until(agent, well)
-    assert len(seen) == GOOD_LOOKS
+    """The trait stays for two good passes and goes with the third."""
+    seen = passes_until(agent, healthy)
+    assert len(seen) == 3
     assert 'recovering: 2 of 3 successful checks' in seen[-2]
     assert own.own_traits() == ENABLED
     assert own.state().unhealthy == ()
@@ -37,14 +35,14 @@ def assert_clears(agent, own):
     ids=['tmpfs', 'ext4', 'xfs'],
 )
 def test_the_kind_of_store(make_compute, store, traits):
-    """A trait tells where memory is on a disk."""
+    """A trait marks the hosts whose memory is on a disk."""
     own = make_compute(capacity=64, store=store)
     with own.agent():
         assert own.own_traits() == traits
 
 
 def test_lost_and_mounted_again(boot, make_compute):
-    """Unmounted, mounted anew without libvirtd knowing, and then put right."""
+    """Unmounted, mounted again while libvirtd runs, and then set right by its restart."""
     own = make_compute(capacity=64, store=Tmpfs(96))
     guest = boot(own.host, Domain(backing=FILE_BACKED))
     with own.agent() as agent:
@@ -69,7 +67,7 @@ def test_lost_and_mounted_again(boot, make_compute):
 
 
 def test_full(boot, make_compute):
-    """Files of others in the store are room that the promise lacks; numbers say how much."""
+    """Other files in the store take room from the capacity; the reason says how much."""
     own = make_compute(capacity=64, store=Tmpfs(96))
     boot(own.host, Domain(backing=FILE_BACKED))
     with own.agent() as agent:
@@ -89,7 +87,7 @@ def test_full(boot, make_compute):
 
 
 def test_hung(boot, make_compute):
-    """While the filesystem answers nobody, the agent tells so in time, and ends when asked."""
+    """While the filesystem does not answer, the agent reports that, and SIGTERM ends it."""
     own = make_compute(capacity=64, store=Tmpfs(96))
     guest = boot(own.host, Domain(backing=FILE_BACKED))
     with own.agent() as agent:
@@ -102,7 +100,7 @@ def test_hung(boot, make_compute):
             assert guest.counts()
         assert_clears(agent, own)
         with hung(own.host.namespaces, MEMORY_BACKING_DIR, own.host.directory):
-            agent.wait_for('READY', after=agent.hang_up())
+            agent.wait_for('READY', after=agent.reload())
             # In the middle of a pass, which then is the last.
             time.sleep(0.5)
             status, seconds = agent.terminate()

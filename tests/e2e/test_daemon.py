@@ -5,10 +5,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from fbm_placement import names
-from tests.e2e.cloud import HOOK, RUN, passes_until, well
+from tests.e2e.cloud import healthy, passes_until
+from tests.e2e.host import HOOK, RUN
 from tests.e2e.lab.domain import FILE_BACKED, Domain
 from tests.e2e.lab.store import Tmpfs
+from tests.services.expected import ENABLED_TRAIT, UNHEALTHY_TRAIT
 
 PYTHON = '/usr/bin/python3'
 
@@ -81,24 +82,24 @@ def test_the_daemon_comes_back(boot, sturdy, end, broken):
 
 @pytest.mark.parametrize('broken', [no_interpreter, no_program])
 def test_a_broken_hook(boot, attempt, enabled, sturdy, broken):
-    """It says so; Nova's guests stay out of an enabled host, others come in, and any may go."""
+    """It reports that; no Nova guest enters an enabled host, others do, and any may leave."""
     leaving = boot(sturdy.host, Domain(backing=FILE_BACKED))
     coming = boot(enabled, Domain(backing=FILE_BACKED))
     with broken(sturdy):
         refused = Domain(backing=FILE_BACKED)
         done = attempt(sturdy.host, refused)
-        words = (
+        reason = (
             'guest {} may not run here, where file-backed memory is enabled: '
             f'the hook itself is broken: {PYTHON} -IS {HOOK}.py ended with status 127; '
             'run "fbm-status hook check"'
         )
-        line = f'fbm hook on sturdy: {words.format(refused.name)}'
+        line = f'fbm hook on sturdy: {reason.format(refused.name)}'
         assert done.returncode
         assert done.stderr.rstrip().endswith(line), done.stderr
 
         counted = coming.counter()
         done = coming.migrate(sturdy.host)
-        line = f'fbm hook on sturdy: {words.format(coming.name)}'
+        line = f'fbm hook on sturdy: {reason.format(coming.name)}'
         assert done.returncode
         assert done.stderr.rstrip().endswith(line), done.stderr
         assert coming.counts(since=counted)
@@ -108,7 +109,7 @@ def test_a_broken_hook(boot, attempt, enabled, sturdy, broken):
         done = leaving.migrate(enabled)
         assert not done.returncode, done.stderr
         assert leaving.on(enabled).has_pattern()
-    # And all is well again with the hook.
+    # The restored hook lets guests in again.
     boot(sturdy.host, Domain(memory=16, backing=FILE_BACKED))
 
 
@@ -128,7 +129,7 @@ def test_soft_reboot_and_rescue(boot, sturdy):
 
 
 def test_boot_of_the_host(boot, make_compute):
-    """Guests that start before the agent does are let in; then it tells which don't fit."""
+    """Guests that start before the agent does are let in; then it logs which don't fit."""
     own = make_compute(store=Tmpfs(128))
     with own.agent():
         old = boot(own.host, Domain())
@@ -141,9 +142,9 @@ def test_boot_of_the_host(boot, make_compute):
     resumed = boot(own.host, old.domain)
     fitting = boot(own.host, Domain(backing=FILE_BACKED))
     with own.agent() as agent:
-        assert own.own_traits() == {names.TRAIT_UNHEALTHY}
+        assert own.own_traits() == {UNHEALTHY_TRAIT}
         assert own.state().may_restart == (resumed.domain.uuid,)
         resumed.destroy()
-        passes_until(agent, well, most=2)
-        assert own.own_traits() == {names.TRAIT_ENABLED}
+        passes_until(agent, healthy, most=2)
+        assert own.own_traits() == {ENABLED_TRAIT}
     assert fitting.counts()

@@ -3,7 +3,8 @@
 
 import json
 
-from tests.e2e.cloud import HOOK, ComputeHost
+from tests.e2e.cloud import ComputeHost
+from tests.e2e.host import HOOK
 from tests.e2e.lab.domain import FILE_BACKED, Domain
 from tests.e2e.lab.store import Tmpfs
 
@@ -11,16 +12,15 @@ SUCCESS, FAILURE = 0, 2
 
 
 def examine(compute):
-    """Ask the doctor; return the exit status and each check's result and details."""
+    """Return the doctor's exit status and each check's result and details."""
     done = compute.status('upgrade', 'check', '--json')
     assert done.stdout, done.stderr
-    told = json.loads(done.stdout)
-    checks = {check['check']: check for check in told['checks']}
-    return done.returncode, checks
+    found = json.loads(done.stdout)['checks']
+    return done.returncode, {check['check']: check for check in found}
 
 
 def test_from_installed_to_broken(boot, make_host, placement):
-    """All is well where all is installed; what breaks then is a failure that says what to do."""
+    """All checks succeed where all is installed; what breaks then is a failure with its fix."""
     host = make_host('patient', store=Tmpfs(128))
     own = ComputeHost(host, placement.url, capacity=64)
     with own.agent():

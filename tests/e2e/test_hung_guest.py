@@ -15,7 +15,7 @@ from fbm_placement.host.look import HostObserver
 from fbm_placement.settings import AgentOptions, Settings
 from tests.services.process import tethered
 
-# A process under QEMU's name that maps a file of the store, and when it is told to, writes to it
+# A process under QEMU's name that maps a file of the store, and on a line of input writes to it
 # in one thread and changes its memory's map in another: on a frozen filesystem the first waits for
 # ever, the second for the first, and whoever reads the command line for the second.
 _WRITER = """
@@ -57,8 +57,8 @@ def store(tmp_path):
     run('umount', '--lazy', str(where))
 
 
-def test_it_does_not_hang_the_agents_look(store):
-    """The host is closed, its published state stays, and the look ends in time; so does it all."""
+def test_it_does_not_hang_the_agent(store):
+    """The host is closed, its published state stays, and the observation ends in time."""
     guest = ['-name', 'guest=instance-00000001', '-uuid', '6e1b6ba0-7f1c-4a0e-9d5f-3b8f0d7e7a11']
     command = tethered([sys.executable, '-c', _AS_QEMU, _WRITER, str(store / 'file'), *guest])
     settings = Settings(capacity_mib=8, reserved_mib=0, virt_type='qemu', ram_allocation_ratio=1.0)

@@ -3,14 +3,12 @@
 
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.services.process import REPOSITORY, ChildProcess
+from tests.services.process import REPOSITORY, ChildProcess, run, wait_until
 
 # A host with a guest and a loop device, and then silence.
 HOST = """
@@ -42,22 +40,13 @@ def test_killed(tmp_path_factory, cache, number):
         assert loop_devices() > before
         doomed.send_signal(number)
         doomed.wait()
-    deadline = time.monotonic() + 10
-    while members(names) or loop_devices() != before:
-        assert time.monotonic() < deadline, members(names)
-        time.sleep(0.1)
+    wait_until(lambda: not members(names) and loop_devices() == before, 'all gone', 10)
     assert str(directory) not in Path('/proc/self/mountinfo').read_text()
 
 
 def loop_devices():
     """The loop devices in use."""
-    listed = subprocess.run(
-        ['losetup', '--list', '--noheadings', '--output', 'NAME'],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return set(listed.stdout.split())
+    return set(run(['losetup', '--list', '--noheadings', '--output', 'NAME']).stdout.split())
 
 
 def members(names):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cloud import STATE_FILE, passes_until, well
+from tests.e2e.cloud import healthy, passes_until
+from tests.e2e.host import STATE_FILE
 from tests.e2e.lab.domain import FILE_BACKED, Domain, MemoryBacking
 from tests.e2e.lab.host import MEMORY_BACKING_DIR
 from tests.e2e.lab.store import Tmpfs, hung
@@ -278,7 +279,7 @@ def test_the_mode_follows_the_file(boot, attempt, spare):
         agent.pass_now()
         assert attempt(spare.host, Domain()).returncode
         guest.destroy()
-        passes_until(agent, well)
+        passes_until(agent, healthy)
 
 
 def test_draining(boot, attempt, spare):
@@ -297,7 +298,7 @@ def test_draining(boot, attempt, spare):
         assert_refuses_to_start(attempt, spare, Domain(), NOT_FILE_BACKED)
         boot(spare.host, Domain(memory=16, backing=FILE_BACKED))
         restarted.destroy()
-        passes_until(agent, well)
+        passes_until(agent, healthy)
         assert_refuses_to_start(attempt, spare, old.domain, NOT_FILE_BACKED)
 
 
@@ -316,7 +317,7 @@ def test_rescue_while_draining(boot, attempt, spare):
         assert boot(spare.host, old.domain).has_pattern()
         old.destroy()
         boot(spare.host, rescue)
-        passes_until(agent, well)
+        passes_until(agent, healthy)
         rescued.destroy()
         # Now the host has no guest of the old kind any more.
         assert_refuses_to_start(attempt, spare, old.domain, NOT_FILE_BACKED)
@@ -333,7 +334,7 @@ def test_draining_the_other_way(boot, attempt, spare):
         old.destroy()
         restarted = boot(spare.host, old.domain)
         restarted.destroy()
-        passes_until(agent, well)
+        passes_until(agent, healthy)
         assert_refuses_to_start(attempt, spare, old.domain, FILE_BACKED_HERE)
 
 
@@ -344,7 +345,7 @@ def test_restored(boot, spare):
     counted = guest.counter()
     spare.host.virsh('managedsave', guest.name)
     with spare.agent() as agent:
-        assert agent.told('STATUS')
+        assert agent.notified('STATUS')
         spare.host.virsh('start', guest.name)
         assert guest.counter() >= counted
         assert guest.counts()

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent finds on its host, told to Placement, to systemd and to libvirt's hook.
+"""What the agent finds on its host, and publishes to Placement, systemd and libvirt's hook.
 
 The store is real, a directory on a tmpfs; guests need root, so they are in tests/e2e.
 """
 
 import pytest
 
-from fbm_placement import names
 from fbm_placement.host import state_file
-from tests.functional.agent_process import ENABLED_TRAITS, AgentHost, own_traits
+from tests.services.agent import AgentHost
+from tests.services.expected import DISK_TRAIT, ENABLED_TRAIT, UNHEALTHY_TRAIT, own_traits
 from tests.services.store import small_store
 
-CLOSED = {names.TRAIT_UNHEALTHY}
+AWAY = 'http://127.0.0.1:1'
+"""No Placement."""
 
 
 @pytest.fixture
@@ -28,14 +29,14 @@ def store(host):
 
 
 def state(host):
-    return state_file.read(str(host.directory / 'run' / 'host.json'), state_file.uptime())
+    return state_file.read(str(host.state_file), state_file.uptime())
 
 
 def test_a_store_that_is_not_there_closes_the_host_until_it_is(host, compute, store):
-    """Placement, systemd, the log and the state file say the same; so does its end."""
+    """Placement, systemd, the log and host.json agree, and so when it is there."""
     with host.ready_daemon() as agent:
-        assert own_traits(compute) == ENABLED_TRAITS | CLOSED | {names.TRAIT_DISK}
-        ((_, status),) = agent.told('STATUS')
+        assert own_traits(compute) == {ENABLED_TRAIT, UNHEALTHY_TRAIT, DISK_TRAIT}
+        ((_, status),) = agent.notified('STATUS')
         assert f'UNHEALTHY: memory_backing_dir {store} does not exist' in status
         (line,) = agent.log_lines('takes no new instance')
         assert 'mount the store there, then restart libvirtd' in line
@@ -47,17 +48,17 @@ def test_a_store_that_is_not_there_closes_the_host_until_it_is(host, compute, st
         assert 'recovering: 1 of 3 successful checks' in agent.pass_now()
         assert 'recovering: 2 of 3 successful checks' in agent.pass_now()
         assert 'UNHEALTHY' not in agent.pass_now()
-        assert own_traits(compute) == ENABLED_TRAITS
+        assert own_traits(compute) == {ENABLED_TRAIT}
         assert state(host).unhealthy == ()
         assert agent.log_lines('takes new instances again')
 
         store.chmod(0o777)
         assert f'chmod o-w {store}' in agent.pass_now()
-        assert own_traits(compute) == ENABLED_TRAITS | CLOSED
+        assert own_traits(compute) == {ENABLED_TRAIT, UNHEALTHY_TRAIT}
 
 
-def test_a_second_agent_says_that_it_is_one(host):
-    """Somebody has started it by hand beside the service; the first one goes on as it was."""
+def test_a_second_agent_logs_that_another_one_runs(host):
+    """It was started by hand while the service runs; the first one goes on as it was."""
     with host.ready_daemon() as first:
         assert not first.log_lines('runs here already')
         with host.ready_daemon() as second:
@@ -66,8 +67,8 @@ def test_a_second_agent_says_that_it_is_one(host):
         assert 'enabled' in first.pass_now()
 
 
-def test_a_dry_run_says_what_is_wrong_and_what_to_do(host, store):
-    """In five lines or so, and it writes nothing."""
+def test_a_dry_run_shows_what_is_wrong_without_placement_too(host, store):
+    """In a few lines, and it writes nothing."""
     ended = host.run('--dry-run')
     assert ended.status == 1
     first, *_ = ended.stdout.splitlines()
@@ -75,85 +76,80 @@ def test_a_dry_run_says_what_is_wrong_and_what_to_do(host, store):
     assert len(ended.stdout.splitlines()) <= 10
     assert not (host.directory / 'run').exists()
 
-
-def test_a_dry_run_says_it_also_where_placement_is_away(host, store):
-    host.speak_to('http://127.0.0.1:1')
+    host.speak_to(AWAY)
     ended = host.run('--dry-run')
     assert ended.status == 1
     assert f'memory_backing_dir {store} does not exist' in ended.stdout
 
 
-def test_the_hook_is_told_also_where_placement_is_away(host):
+def test_the_state_file_is_written_without_placement_too(host):
     """A guest may start while Placement is down."""
-    host.speak_to('http://127.0.0.1:1')
+    host.speak_to(AWAY)
     assert host.once().status == 1
     assert state(host).configured == 'enabled'
     assert state(host).store.path == str(small_store())
 
 
-def test_a_store_too_small_for_the_promise_closes_the_host(host, compute):
+def test_a_store_smaller_than_the_capacity_closes_the_host(host, compute):
     host.configure('libvirt', file_backed_memory=2**30)
     ended = host.once()
     assert ended.status == 0
     assert 'cannot hold the capacity: 1073741824 MiB' in ended.line
-    assert own_traits(compute) == ENABLED_TRAITS | CLOSED
+    assert own_traits(compute) == {ENABLED_TRAIT, UNHEALTHY_TRAIT}
 
 
-def test_withdrawing_takes_the_hooks_opinion_away(host):
+def test_withdrawing_removes_the_state_file(host):
     assert host.once().status == 0
     assert state(host).configured == 'enabled'
+    # Without Placement the traits stay, and so does what the hook enforces.
+    host.speak_to(AWAY)
+    assert host.run('--withdraw').status == 1
+    assert state(host).configured == 'enabled'
+    host.speak_to(host.compute.url)
     assert host.run('--withdraw').status == 0
-    assert not (host.directory / 'run' / 'host.json').exists()
+    assert not host.state_file.exists()
 
 
 @pytest.mark.parametrize('changed', [False, True])
-def test_the_hooks_opinion_outlives_a_restart_but_no_change(host, changed):
-    """nova-compute makes guests of the new kind before the next agent has looked."""
+def test_the_state_file_outlives_a_restart_but_no_change(host, changed):
+    """nova-compute makes guests of the new kind before the next agent's first pass."""
     with host.ready_daemon() as agent:
         if changed:
             host.configure('libvirt', file_backed_memory=0)
         assert agent.child.stop() == 0
-    assert (host.directory / 'run' / 'host.json').exists() is not changed
+    assert host.state_file.exists() is not changed
 
 
-def test_the_hooks_opinion_outlives_a_crash(host):
+def test_the_state_file_outlives_a_crash(host):
     with host.ready_daemon() as agent:
         host.configure('libvirt', file_backed_memory=0)
         agent.child.kill()
     assert state(host).configured == 'enabled'
 
 
-def test_beside_the_service_a_single_pass_leaves_the_hooks_opinion_alone(host):
-    """The service has seen more: where the store was, and for how long it is well."""
+def test_a_single_pass_leaves_the_state_file_of_a_running_service_alone(host):
+    """The service has seen more: where the store was, and for how long it is healthy."""
     with host.ready_daemon() as agent:
-        before = (host.directory / 'run' / 'host.json').read_bytes()
+        before = host.state_file.read_bytes()
         assert state(host).pid == agent.child.pid
         assert host.once().status == 0
-        assert (host.directory / 'run' / 'host.json').read_bytes() == before
+        assert host.state_file.read_bytes() == before
     assert host.once().status == 0
     assert state(host).pid == 0
 
 
-def test_withdrawing_beside_the_service_is_refused(host, compute):
-    """It would set the traits again at its next look."""
+def test_withdrawing_while_the_service_runs_is_refused(host, compute):
+    """It would set the traits again in its next pass."""
     with host.ready_daemon():
         ended = host.run('--withdraw')
         assert ended.status == 1
         assert 'systemctl disable --now fbm-agent' in ended.line
-        assert own_traits(compute) == ENABLED_TRAITS
+        assert own_traits(compute) == {ENABLED_TRAIT}
         assert state(host).configured == 'enabled'
 
 
-def test_where_placement_is_away_the_hooks_opinion_stays(host):
-    """The traits still stand, so the gate does too."""
-    assert host.once().status == 0
-    host.speak_to('http://127.0.0.1:1')
-    assert host.run('--withdraw').status == 1
-    assert state(host).configured == 'enabled'
-
-
-def test_a_store_that_is_not_there_is_told_beside_a_placement_that_is_away(host, store):
-    host.speak_to('http://127.0.0.1:1')
+def test_the_status_names_a_missing_store_and_a_placement_that_is_away(host, store):
+    host.speak_to(AWAY)
     with host.daemon() as agent:
         agent.wait_for('STATUS', 'does not exist')
-        assert 'failed: ' in agent.told('STATUS')[-1][1]
+        assert 'failed: ' in agent.notified('STATUS')[-1][1]

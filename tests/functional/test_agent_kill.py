@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kill -9` at every step between requests: the next pass finishes, and nobody else notices.
+"""`kill -9` at every step between requests: the next pass finishes, and nothing else changes.
 
 What Placement holds changes only with a request that writes. So two moments are tried: before a
 request is forwarded, for each request, and after it was forwarded but before it is answered, for
@@ -13,30 +13,31 @@ from dataclasses import dataclass
 
 import pytest
 
-from fbm_placement import names
-from tests.functional.agent_process import (
+from tests.services.agent import AgentHost
+from tests.services.expected import (
     ENABLED,
-    AgentHost,
-    add_foreign_things,
+    ENABLED_TRAIT,
+    OWN_TRAITS,
+    add_foreign_data,
+    capacity_before_trait,
     foreign,
     is_enabled,
     make_enabled,
     own_traits,
-    promise_is_kept,
 )
 from tests.services.nova_compute import NovaCompute
 from tests.services.placement import PlacementServer
 from tests.services.proxy import HangUp, Proxy
 
-LOOK = ['GET traits', 'GET resource_providers', 'GET inventories', 'GET traits', 'GET allocations']
-"""What a pass asks before it may write: method and last part of the path."""
+READ = ['GET traits', 'GET resource_providers', 'GET inventories', 'GET traits', 'GET allocations']
+"""What a pass requests before it may write: method and last part of the path."""
 PUT_INVENTORY = 'PUT MEMORY_MB'
 PUT_TRAITS = 'PUT traits'
-CREATE_TRAITS = [f'PUT {trait}' for trait in sorted(names.OWN_TRAITS)]
+CREATE_TRAITS = [f'PUT {trait}' for trait in sorted(OWN_TRAITS)]
 
 
 @dataclass(frozen=True)
-class Story:
+class Transition:
     """How a host gets from one state to another."""
 
     prepare: Callable[[AgentHost], None]
@@ -44,7 +45,7 @@ class Story:
     requests: list[str]
     """What an undisturbed pass sends."""
     is_done: Callable[[NovaCompute], bool]
-    """Whether Placement says what it should at the end."""
+    """Whether Placement holds what it should at the end."""
 
     def moments(self) -> Iterator[tuple[int, bool]]:
         """Return each moment of a kill: number of the request, and whether it was forwarded."""
@@ -65,7 +66,7 @@ def configured_off(host):
 
 def overwritten(host):
     make_enabled(host.compute)
-    host.compute.change_traits(remove={names.TRAIT_ENABLED})
+    host.compute.change_traits(remove={ENABLED_TRAIT})
     host.compute.overwrite_inventory(total=65536, max_unit=65536, allocation_ratio=1.5)
 
 
@@ -73,20 +74,20 @@ def is_off(compute):
     return compute.inventory() == ENABLED and own_traits(compute) == set()
 
 
-TURNING_ON = Story(new, [*LOOK, PUT_INVENTORY, PUT_TRAITS], is_enabled)
-TURNING_OFF = Story(configured_off, [*LOOK, PUT_TRAITS], is_off)
-REPAIR = Story(overwritten, [*LOOK, PUT_INVENTORY, PUT_TRAITS], is_enabled)
-FIRST_OF_A_CLOUD = Story(new, [LOOK[0], *CREATE_TRAITS, *TURNING_ON.requests[1:]], is_enabled)
+TURNING_ON = Transition(new, [*READ, PUT_INVENTORY, PUT_TRAITS], is_enabled)
+TURNING_OFF = Transition(configured_off, [*READ, PUT_TRAITS], is_off)
+REPAIR = Transition(overwritten, [*READ, PUT_INVENTORY, PUT_TRAITS], is_enabled)
+FIRST_OF_A_CLOUD = Transition(new, [READ[0], *CREATE_TRAITS, *TURNING_ON.requests[1:]], is_enabled)
 
-every_story = pytest.mark.parametrize(
-    'story', [TURNING_ON, TURNING_OFF, REPAIR], ids=['turning on', 'turning off', 'a repair']
+every_transition = pytest.mark.parametrize(
+    'transition', [TURNING_ON, TURNING_OFF, REPAIR], ids=['turning on', 'turning off', 'a repair']
 )
 
 
 @pytest.fixture(scope='module', autouse=True)
 def _traits_exist(placement):
     """In `placement` some other host's agent has been before."""
-    NovaCompute(placement.url).create_traits(names.OWN_TRAITS)
+    NovaCompute(placement.url).create_traits(OWN_TRAITS)
 
 
 @pytest.fixture(scope='module')
@@ -98,41 +99,40 @@ def new_placement(tmp_path_factory):
 
 def forget_traits(compute):
     """Make it again a Placement in which no agent has been."""
-    compute.change_traits(remove=names.OWN_TRAITS)
+    compute.change_traits(remove=OWN_TRAITS)
     known = compute.call('GET', '/traits?name=startswith:CUSTOM_FILE_BACKED_MEMORY')['traits']
-    for trait in names.OWN_TRAITS & set(known):
+    for trait in OWN_TRAITS & set(known):
         compute.call('DELETE', f'/traits/{trait}')
 
 
-def check_undisturbed(url, compute, directory, story):
+def check_undisturbed(url, compute, directory, transition):
     """Check that these are the requests, and that no write is seen in the wrong order."""
-    add_foreign_things(compute)
+    add_foreign_data(compute)
     host = AgentHost(directory, compute)
-    story.prepare(host)
+    transition.prepare(host)
     before = foreign(compute)
 
     def check(request, answer):
         if request.method != 'GET':
-            assert promise_is_kept(compute)
+            assert capacity_before_trait(compute)
             assert foreign(compute) == before
 
     with Proxy(url, after=check) as proxy:
         host.speak_to(proxy.url)
         assert host.once().status == 0
-        paths = [request.path.partition('?')[0] for request in proxy.requests]
         assert [
-            f'{request.method} {path.rpartition("/")[2].replace(compute.uuid, "ID")}'
-            for request, path in zip(proxy.requests, paths, strict=True)
-        ] == story.requests
-    assert story.is_done(compute)
+            f'{request.method} {request.path.partition("?")[0].rpartition("/")[2]}'
+            for request in proxy.requests
+        ] == transition.requests
+    assert transition.is_done(compute)
 
 
-def check_killed(url, directory, story, number, *, forwarded):
-    """Kill the agent at this moment, look what Placement holds, and have a plain pass finish."""
+def check_killed(url, directory, transition, number, *, forwarded):
+    """Kill the agent at this moment, check Placement, and have a plain pass finish."""
     compute = NovaCompute(url).start()
-    add_foreign_things(compute)
+    add_foreign_data(compute)
     host = AgentHost(directory, compute)
-    story.prepare(host)
+    transition.prepare(host)
     prepared, before = compute.everything(), foreign(compute)
     child = host.child('--once')
     started = threading.Event()
@@ -155,46 +155,47 @@ def check_killed(url, directory, story, number, *, forwarded):
         assert len(proxy.requests) == number
         assert len(proxy.answers) == number - (not forwarded)
 
-    assert promise_is_kept(compute)
-    if all(request.startswith('GET') for request in story.requests[: len(proxy.answers)]):
-        # From here the next pass is the one that nobody disturbs.
+    assert capacity_before_trait(compute)
+    if all(request.startswith('GET') for request in transition.requests[: len(proxy.answers)]):
+        # From here the next pass is the undisturbed one.
         assert compute.everything() == prepared
         return compute
     assert foreign(compute) == before
 
     host.speak_to(url)
-    ended = host.once()
-    assert (ended.status, ended.stderr) == (0, '')
-    assert story.is_done(compute)
+    assert host.once().is_clean
+    assert transition.is_done(compute)
     assert foreign(compute) == before
     return compute
 
 
-@every_story
-def test_a_pass_that_nobody_disturbs(placement, compute, tmp_path, story):
+@every_transition
+def test_an_undisturbed_pass(placement, compute, tmp_path, transition):
     """At no time is the enabled trait there without the right inventory."""
-    check_undisturbed(placement.url, compute, tmp_path, story)
+    check_undisturbed(placement.url, compute, tmp_path, transition)
 
 
-@every_story
-def test_killed_at_every_step(placement, tmp_path, story):
+@every_transition
+def test_killed_at_every_step(placement, tmp_path, transition):
     """Two at a time, as most of what each takes is the agent's start."""
 
     def one(moment):
         number, forwarded = moment
         directory = tmp_path / f'{number}-{forwarded}'
         try:
-            check_killed(placement.url, directory, story, number, forwarded=forwarded)
+            check_killed(placement.url, directory, transition, number, forwarded=forwarded)
         except BaseException as error:
             where = 'after it was forwarded' if forwarded else 'before it was forwarded'
-            error.add_note(f'killed at request {number}, {story.requests[number - 1]}, {where}')
+            error.add_note(
+                f'killed at request {number}, {transition.requests[number - 1]}, {where}'
+            )
             raise
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(one, story.moments()))
+        list(pool.map(one, transition.moments()))
 
 
-def test_the_first_host_of_a_cloud_is_not_disturbed(new_placement, tmp_path):
+def test_an_undisturbed_pass_of_the_first_host_of_a_cloud(new_placement, tmp_path):
     """The traits are created one by one; none of them means anything yet."""
     compute = NovaCompute(new_placement.url).start()
     check_undisturbed(new_placement.url, compute, tmp_path, FIRST_OF_A_CLOUD)
@@ -203,7 +204,7 @@ def test_the_first_host_of_a_cloud_is_not_disturbed(new_placement, tmp_path):
 
 @pytest.mark.parametrize('created', range(1, 1 + len(CREATE_TRAITS)))
 def test_killed_while_it_creates_the_traits(new_placement, tmp_path, created):
-    """Some of them are there already when the next pass looks."""
+    """The next pass finds some of them."""
     compute = check_killed(
         new_placement.url, tmp_path, FIRST_OF_A_CLOUD, 1 + created, forwarded=True
     )
@@ -211,9 +212,9 @@ def test_killed_while_it_creates_the_traits(new_placement, tmp_path, created):
 
 
 def test_a_daemon_killed_at_its_repair_is_followed_by_one_that_finishes(placement, tmp_path):
-    """As systemd restarts it: the new one remembers nothing, and needs not to."""
+    """As systemd restarts it: the new one remembers nothing."""
     compute = NovaCompute(placement.url).start()
-    add_foreign_things(compute)
+    add_foreign_data(compute)
     before = foreign(compute)
     host = AgentHost(tmp_path, compute)
     with Proxy(placement.url) as proxy:
@@ -227,7 +228,7 @@ def test_a_daemon_killed_at_its_repair_is_followed_by_one_that_finishes(placemen
 
             compute.overwrite_inventory(total=65536, max_unit=65536)
             proxy.before = kill
-            agent.hang_up()
+            agent.reload()
             assert agent.child.wait() == -9
         assert compute.inventory()['total'] == 65536
         proxy.forget()

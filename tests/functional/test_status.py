@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fbm-status`` as an operator runs it, against the real Placement."""
 
-import contextlib
 import json
 import shutil
 import subprocess
 
 import pytest
 
-from fbm_placement import names
 from fbm_placement.doctor import facts
-from tests.functional.agent_process import CAPACITY, AgentHost, make_enabled
+from tests.services.agent import CAPACITY, AgentHost
+from tests.services.expected import ENABLED_TRAIT, make_enabled
 from tests.services.nova_compute import NovaCompute
+from tests.services.nova_conf import admin_token
 from tests.services.placement import PlacementServer
 from tests.services.process import program
 
@@ -33,8 +33,7 @@ def host(tmp_path, compute):
 
 def status(host, *arguments):
     """Run ``fbm-status`` on this host."""
-    argv = [program('fbm-status'), '--config-file', str(host.nova_conf), *arguments]
-    return host.run_argv(argv)
+    return host.run_argv([program('fbm-status'), '--config-file', str(host.path), *arguments])
 
 
 def checks(host):
@@ -45,18 +44,8 @@ def checks(host):
     return {one['check']: (one['result'], one['details']) for one in found}, ended.status
 
 
-@contextlib.contextmanager
-def another_agent():
-    """A process that is called fbm-agent."""
-    with subprocess.Popen(['fbm-agent', '60'], executable=shutil.which('sleep')) as process:
-        try:
-            yield
-        finally:
-            process.kill()
-
-
-def test_a_host_that_is_well(host, compute):
-    """What Placement is asked about is all well, and nothing was written."""
+def test_a_healthy_host(host, compute):
+    """All checks of Placement succeed, and nothing was written."""
     compute.knows_file_backed_memory(CAPACITY)
     compute.report()
     make_enabled(compute)
@@ -68,16 +57,17 @@ def test_a_host_that_is_well(host, compute):
     assert found['Store'][0] == 0
     assert found['fbm-agent'][0] == 0
     assert compute.everything() == before
-    # It left its last look behind, but does not look any more; an agent that runs elsewhere on
-    # this machine (in a container, in another test) is not the one that looked at this host.
-    with another_agent():
+    # It left host.json behind, but runs no more; an agent that runs elsewhere on this machine (in
+    # a container, in another test) is not the one that wrote it.
+    with subprocess.Popen(['fbm-agent', '60'], executable=shutil.which('sleep')) as another:
         result, details = checks(host)[0]['fbm-agent']
+        another.kill()
     assert result == 1
     assert 'no fbm-agent runs now' in details
 
 
-def test_may_it_be_turned_on_here(host, compute):
-    """Nothing is enabled: no failure, and what is missing is told."""
+def test_before_it_is_turned_on(host, compute):
+    """Nothing is enabled: no failure, but warnings of what is missing."""
     host.configure('libvirt', file_backed_memory=0)
     host.configure('file_backed_memory', memory_backing_dir='/nowhere/at/all')
     before = compute.everything()
@@ -89,8 +79,8 @@ def test_may_it_be_turned_on_here(host, compute):
     assert compute.everything() == before
 
 
-def test_an_overwritten_inventory(host, compute):
-    """Placement has the DRAM, and nova-compute put it there."""
+def test_a_coming_overwrite_loop_is_a_warning(host, compute):
+    """Placement holds DRAM, and nova-compute put it there."""
     compute.overwrite_inventory(total=65536, max_unit=65536, allocation_ratio=1.5)
     result, details = checks(host)[0]['nova-compute and fbm-agent']
     assert result == 1
@@ -113,7 +103,7 @@ def test_post_copy_on_a_tmpfs_is_fine(host):
     assert checks(host)[0]['Post-copy'] == (0, 'permitted, and the store is in DRAM')
 
 
-def test_a_placement_that_is_away_is_told_once(host):
+def test_a_placement_that_is_away_is_one_failure(host):
     host.speak_to('http://127.0.0.1:1')
     found, code = checks(host)
     assert code == 2
@@ -124,18 +114,14 @@ def test_a_placement_that_is_away_is_told_once(host):
     assert found['Store'][0] == 0
 
 
-def test_rights_that_do_not_suffice_are_told_and_nothing_is_written(tmp_path):
-    """A user who may look but not write: the agent would fail at its first pass."""
+def test_missing_rights_are_a_failure_and_nothing_is_written(tmp_path):
+    """A user who may read but not write: the agent would fail at its first pass."""
     directory = tmp_path / 'placement'
     directory.mkdir()
     (directory / 'policy.yaml').write_text(READ_ONLY)
     with PlacementServer(directory) as placement:
         compute = NovaCompute(placement.url).start()
-        host = AgentHost(
-            tmp_path / 'host',
-            compute,
-            {'auth_type': 'admin_token', 'endpoint': placement.url, 'token': 'reader'},
-        )
+        host = AgentHost(tmp_path / 'host', compute, admin_token(placement.url, 'reader'))
         before = compute.everything()
         found, code = checks(host)
         assert code == 2
@@ -144,8 +130,7 @@ def test_rights_that_do_not_suffice_are_told_and_nothing_is_written(tmp_path):
         assert details.count('the user in [placement] needs the role "service"') == 3
         assert found['Placement'][0] == 0
         assert compute.everything() == before
-        traits = compute.call('GET', '/traits')['traits']
-        assert names.TRAIT_ENABLED not in traits
+        assert ENABLED_TRAIT not in compute.call('GET', '/traits')['traits']
 
 
 @pytest.mark.parametrize('command', [('sleep', '60'), ('no-such-program',)])
@@ -155,31 +140,25 @@ def test_a_program_that_hangs_or_is_missing_prints_nothing(command):
     assert facts.output(('echo', 'QEMU')) == 'QEMU\n'
 
 
-def test_the_table_for_people(host):
-    ended = status(host, 'upgrade', 'check')
-    assert '| Check: Configuration' in ended.stdout
-    assert ended.stderr == ''
-
-
 @pytest.mark.parametrize(
-    ('options', 'code', 'words'),
+    ('options', 'code', 'text'),
     [
         ({}, 0, f'enabled, {CAPACITY} MiB; nova-compute may start'),
         ({'ram_allocation_ratio': 2.0}, 2, 'set ram_allocation_ratio = 1.0'),
         ({'reserved_host_memory_mb': -1}, 2, 'reserved_host_memory_mb is -1'),
     ],
 )
-def test_the_configuration_alone(host, options, code, words):
-    """Before nova-compute starts; no Placement is asked."""
+def test_the_configuration_alone(host, options, code, text):
+    """Before nova-compute starts; Placement is not needed."""
     host.speak_to('http://127.0.0.1:1')
     host.configure(**options)
     ended = status(host, 'config', 'check')
     assert ended.status == code
-    assert words in ended.stdout + ended.stderr
+    assert text in ended.stdout + ended.stderr
 
 
 def test_the_hook_needs_no_nova_conf(host, tmp_path):
-    """It knows nova.conf from the agent; a relative path is one, too."""
+    """The hook gets its settings from the agent; --hooks-dir may be relative."""
     (tmp_path / 'libvirt').mkdir()
     fbm_status = f'export HOME=/nowhere; cd {tmp_path}; {program("fbm-status")}'
     for what in ('install', 'check', 'remove'):
@@ -190,14 +169,17 @@ def test_the_hook_needs_no_nova_conf(host, tmp_path):
 @pytest.mark.parametrize(
     'arguments', [(), ('upgrade',), ('upgrade', 'chek'), ('hook',), ('guests', '-f', 'xml')]
 )
-def test_a_command_that_does_not_exist_is_told(host, arguments):
+def test_a_wrong_command_line_exits_2_with_the_usage(host, arguments):
     ended = status(host, *arguments)
     assert ended.status == 2
     assert 'usage: fbm-status' in ended.stderr
 
 
-def test_help_teaches(host):
+def test_help_and_table(host):
     ended = status(host, '--help')
     assert ended.status == 0
     for command in ('upgrade', 'config', 'guests', 'hook'):
         assert command in ended.stdout
+    ended = status(host, 'upgrade', 'check')
+    assert '| Check: Configuration' in ended.stdout
+    assert ended.stderr == ''

@@ -18,9 +18,6 @@ REGION = 'RegionOne'
 DOMAIN = 'Default'
 INTERFACES = ('public', 'internal', 'admin')
 
-# An empty database takes keystone-manage 2 s; a copy takes nothing.
-_empty_database: bytes | None = None
-
 
 @dataclass(frozen=True)
 class Account:
@@ -65,34 +62,50 @@ class Account:
 
 
 class KeystoneServer(Server):
-    """Keystone on SQLite with fernet tokens, a context manager.
+    """Keystone with fernet tokens, a context manager.
 
+    :param database: its URL; by default that of an SQLite file
+    :param password: the administrator's; by default a random one
     :param token_expiration: seconds. keystoneauth asks for a new token before each request once
-        less than 120 s are left, so an agent that is to meet a 401 needs :meth:`forget_tokens`.
+        less than 120 s are left, so an agent that is to get a 401 needs :meth:`forget_tokens`.
     """
 
     def __init__(
-        self, directory: Path, port: int | None = None, *, token_expiration: int = 3600
+        self,
+        directory: Path,
+        *,
+        database: str | None = None,
+        password: str | None = None,
+        token_expiration: int = 3600,
+        threads: int = 1,
     ) -> None:
-        directory = directory.resolve()
-        super().__init__('keystone', directory, port, {'OS_KEYSTONE_CONFIG_DIR': str(directory)})
+        super().__init__('keystone', directory, threads=threads)
+        self.database = database or f'sqlite:///{self.directory}/keystone.sqlite'
         self.token_expiration = token_expiration
-        self.admin = Account(self.url, 'admin', 'admin')
+        self.admin = Account(self.url, 'admin', 'admin', password or secrets.token_hex())
         self._sessions: dict[Account, keystone_session.Session] = {}
-
-    @property
-    def url(self) -> str:
-        """The identity endpoint, version included."""
-        return f'http://127.0.0.1:{self.port}/v3'
 
     def prepare(self) -> None:
         """Write the configuration, create keys and database, bootstrap."""
-        global _empty_database
-        database = self.directory / 'keystone.sqlite'
-        configuration = write_ini(
+        self.configure()
+        self.create_database('keystone-manage', 'db_sync')
+        manage = [program('keystone-manage'), '--config-file', f'{self.directory}/keystone.conf']
+        run_to_the_end([*manage, *self.bootstrap()], self.directory / 'bootstrap.log')
+
+    def bootstrap(self) -> list[str]:
+        """Return keystone-manage's arguments that create the administrator's account."""
+        return [
+            *('bootstrap', '--bootstrap-password', self.admin.password),
+            *(f'--bootstrap-{interface}-url={self.url}' for interface in INTERFACES),
+            *('--bootstrap-region-id', REGION),
+        ]
+
+    def configure(self) -> None:
+        """Write the configuration and new keys."""
+        write_ini(
             self.directory / 'keystone.conf',
             {
-                'database': {'connection': f'sqlite:///{database}'},
+                'database': {'connection': self.database},
                 'token': {
                     'provider': 'fernet',
                     'expiration': self.token_expiration,
@@ -113,32 +126,23 @@ class KeystoneServer(Server):
         # fernet_setup and credential_setup do no more, and take 1.6 s each.
         for use in ('tokens', 'credentials'):
             self._new_keys(use)
-        manage = [program('keystone-manage'), '--config-file', str(configuration)]
-        log = self.directory / 'keystone-manage.log'
-        if _empty_database is None:
-            run_to_the_end([*manage, 'db_sync'], log)
-            _empty_database = database.read_bytes()
-        else:
-            database.write_bytes(_empty_database)
-        urls = [f'--bootstrap-{interface}-url={self.url}' for interface in INTERFACES]
-        run_to_the_end(
-            [
-                *(*manage, 'bootstrap', '--bootstrap-password', self.admin.password),
-                *(*urls, '--bootstrap-region-id', REGION),
-            ],
-            log,
-        )
 
     def create_user(
-        self, name: str, *, roles: Sequence[str] = ('service',), project: str = 'service'
+        self,
+        name: str,
+        *,
+        roles: Sequence[str] = ('service',),
+        project: str = 'service',
+        password: str | None = None,
     ) -> Account:
         """Create a user with these roles, and no others, in the project."""
-        account = Account(self.url, name, project)
+        account = Account(self.url, name, project, password or secrets.token_hex())
         project_id = self._ensure('project', project)
         user = {'name': name, 'password': account.password, 'domain_id': 'default'}
         user_id = self._call('POST', '/users', user=user)['user']['id']
         for role in roles:
             role_id = self._find('role', role)
+            assert role_id, f'Keystone has no role {role}'
             self._call('PUT', f'/projects/{project_id}/users/{user_id}/roles/{role_id}')
         return account
 
@@ -147,6 +151,11 @@ class KeystoneServer(Server):
         token = self._session(account or self.admin).get_token()
         assert token is not None
         return token
+
+    def set_password(self, account: Account, password: str) -> None:
+        """Change a user's password, as an administrator."""
+        user_id = self._find('user', account.username)
+        self._call('PATCH', f'/users/{user_id}', user={'password': password})
 
     def set_endpoint(self, service: str, url: str) -> None:
         """Put the service's endpoints into the catalogue, or move those that are there."""

@@ -115,11 +115,11 @@ class NovaCompute:
         raise conflict
 
     def rewrite_inventory(self) -> bool:
-        """Put its own value back, as 300 to 360 s after somebody else's write."""
+        """Put its own value back, as 300 to 360 s after another client's write."""
         return self.report(refresh=True)
 
     def believes(self) -> dict[str, Inventory]:
-        """Return the inventories in its own cache: what Placement last told it."""
+        """Return the inventories in its own cache: Placement's last answers."""
         return copy.deepcopy(self._view.inventories) if self._view else {}
 
     def knows_file_backed_memory(self, mib: int, *, reserved: int = 0) -> None:
@@ -127,7 +127,7 @@ class NovaCompute:
         self.memory_mib, self.memory_reserved, self.memory_ratio = mib, reserved, 1.0
 
     def inventories_to_report(self) -> dict[str, Inventory]:
-        """Return what the driver wants Placement to say."""
+        """Return what the driver wants Placement to hold."""
         memory = _inventory(self.memory_mib, self.memory_reserved, self.memory_ratio)
         return {
             'MEMORY_MB': memory,
@@ -138,14 +138,19 @@ class NovaCompute:
     def _read(self) -> _View:
         known = self.call('GET', f'/resource_providers?in_tree={self.uuid}', '1.14')
         if not known['resource_providers']:
-            new = {'uuid': self.uuid, 'name': self.name}
-            created = self.call('POST', '/resource_providers', '1.20', new)
-            return _View(created['generation'], {}, frozenset())
+            return _View(self.create_provider()['generation'], {}, frozenset())
         inventories = self.call('GET', f'{self._path}/inventories', '1.0')
         self.call('GET', f'{self._path}/aggregates', '1.19')
         traits = self.call('GET', f'{self._path}/traits', '1.6')
         generation = traits['resource_provider_generation']
         return _View(generation, inventories['inventories'], frozenset(traits['traits']))
+
+    def create_provider(self, parent: str | None = None) -> Any:
+        """Create the resource provider, with nothing in it yet."""
+        new = {'uuid': self.uuid, 'name': self.name}
+        if parent:
+            new['parent_provider_uuid'] = parent
+        return self.call('POST', '/resource_providers', '1.20', new)
 
     def _write_inventories(self, view: _View) -> bool:
         wanted = self.inventories_to_report()
@@ -193,7 +198,7 @@ class NovaCompute:
         """Delete the instance."""
         self.call('DELETE', f'/allocations/{instance}', '1.28')
 
-    # What others do behind everybody's back
+    # What others write
 
     def overwrite_inventory(self, resource_class: str = 'MEMORY_MB', **fields: Any) -> Inventory:
         """Change some fields of one inventory, as `openstack … inventory set --amend`."""
@@ -211,6 +216,16 @@ class NovaCompute:
         return set(
             self.call('PUT', f'{self._path}/traits', LATEST, now | {'traits': wanted})['traits']
         )
+
+    def toggle_trait(self, trait: str) -> None:
+        """Remove it where it is set, add it where it isn't."""
+        there = trait in self.traits()
+        self.change_traits(**{'remove' if there else 'add': {trait}})
+
+    def set_aggregates(self, aggregates: list[str]) -> None:
+        """Replace the provider's aggregates."""
+        body = {'resource_provider_generation': self.generation(), 'aggregates': aggregates}
+        self.call('PUT', f'{self._path}/aggregates', body=body)
 
     def create_traits(self, traits: Iterable[str]) -> None:
         """Create those that Placement does not know yet, as Nova does before it names one."""

@@ -3,20 +3,19 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from tests.services.keystone import Account
-from tests.services.process import child_environment, program, tethered
+from tests.services.process import child_environment, program, run
 
 # It imports half of OpenStack: 1 to 2 s a call, more on a loaded machine.
 TIMEOUT = 60.0
 
 
 class CommandError(RuntimeError):
-    """The command failed; what it said is the message."""
+    """The command failed; its error output is the message."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +43,13 @@ class OpenStackCommand:
             # Tables of one width wherever they are printed.
             COLUMNS='200',
         )
-        done = subprocess.run(
-            tethered([program('openstack'), *arguments]),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
+        argv = [program('openstack'), *arguments]
+        done = run(argv, environment=environment, timeout=TIMEOUT)
         if done.returncode:
             command = ' '.join(['openstack', *arguments])
             raise CommandError(f'{command}: {done.returncode}\n{done.stderr.strip()}')
         return done.stdout
 
     def json(self, *arguments: str) -> Any:
-        """Return what it says, parsed."""
+        """Return what it prints, parsed."""
         return json.loads(self.text(*arguments, '-f', 'json'))

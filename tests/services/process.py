@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -77,9 +76,59 @@ def child_environment(**extra: str) -> dict[str, str]:
     return kept | {'PYTHONUNBUFFERED': '1'} | extra
 
 
+def service_environment(**extra: str) -> dict[str, str]:
+    """The environment of a service: coverage of this project is not for it to report."""
+    environment = child_environment(**extra)
+    return {name: value for name, value in environment.items() if 'COVERAGE' not in name}
+
+
 def tethered(argv: Sequence[str]) -> list[str]:
     """Return a command that becomes this one, but is killed when the thread that runs it ends."""
     return [sys.executable, '-I', '-S', '-c', _DIE_WITH_PARENT, str(os.getpid()), *argv]
+
+
+def wait_until(
+    happened: Callable[[], object],
+    what: str,
+    timeout: float = 30.0,
+    child: 'ChildProcess | None' = None,
+) -> None:
+    """Poll until `happened()` is true.
+
+    :param child: whose early end is an error, and whose log is in the error's message
+    :raises ProcessError: it did not happen within `timeout` seconds
+    """
+    name = f'{child.name}: ' if child else ''
+    deadline = time.monotonic() + timeout
+    while not happened():
+        if child and not child.running:
+            raise ProcessError(
+                f'{name}ended with {child.process.returncode} before {what}{child.tail()}'
+            )
+        if time.monotonic() > deadline:
+            raise ProcessError(f'{name}not {what} in {timeout:g} s{child.tail() if child else ""}')
+        time.sleep(0.05)
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str = '',
+    timeout: float = 30.0,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, whatever that is, and return its output as text."""
+    return subprocess.run(
+        tethered(argv),
+        env=child_environment() if environment is None else environment,
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 class ChildProcess:
@@ -109,12 +158,7 @@ class ChildProcess:
     def __enter__(self) -> Self:
         return self if self.running else self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     @property
@@ -157,17 +201,9 @@ class ChildProcess:
             log.seek(self._log_start)
             return log.read().decode(errors='replace')
 
-    def wait_until(self, happened: Callable[[], bool], what: str, timeout: float = 30.0) -> Self:
-        """Ask happened() until it is true; an early end or a timeout shows the end of the log."""
-        deadline = time.monotonic() + timeout
-        while not happened():
-            if not self.running:
-                raise ProcessError(
-                    f'{self.name} ended with {self.process.returncode} before {what}{self.tail()}'
-                )
-            if time.monotonic() > deadline:
-                raise ProcessError(f'{self.name}: not {what} in {timeout:g} s{self.tail()}')
-            time.sleep(0.05)
+    def wait_until(self, happened: Callable[[], object], what: str, timeout: float = 30.0) -> Self:
+        """Poll until `happened()` is true; an early end or a timeout shows the end of the log."""
+        wait_until(happened, what, timeout, self)
         return self
 
     def wait_for_output(self, text: str, *, after: int = 0, timeout: float = 30.0) -> Self:
@@ -186,7 +222,6 @@ class ChildProcess:
             ) from None
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
         self.process.send_signal(number)
 
     def stop(self, timeout: float = 10.0) -> int | None:

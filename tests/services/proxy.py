@@ -9,7 +9,6 @@ import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -52,12 +51,8 @@ class HangUp(Exception):  # noqa: N818 - a wish, not an error
         self.reset = reset
 
 
-def forward(request: ProxiedRequest) -> None:
-    """Leave the request to the server."""
-
-
-def hand_on(request: ProxiedRequest, answer: Answer) -> None:
-    """Leave the answer as it is."""
+def _leave(*_request_and_answer: object) -> None:
+    """Change nothing."""
 
 
 class Proxy:
@@ -76,8 +71,8 @@ class Proxy:
     def __init__(
         self,
         url: str,
-        before: Callable[[ProxiedRequest], Answer | None] = forward,
-        after: Callable[[ProxiedRequest, Answer], Answer | None] = hand_on,
+        before: Callable[[ProxiedRequest], Answer | None] = _leave,
+        after: Callable[[ProxiedRequest, Answer], Answer | None] = _leave,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.before = before
@@ -108,12 +103,7 @@ class Proxy:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         self._httpd.shutdown()
         self._httpd.server_close()
         if self.errors and error is None:
@@ -123,7 +113,7 @@ class Proxy:
         """Count from 1 again, and step in no more."""
         with self._lock:
             self.requests, self.answers = [], []
-            self.before, self.after = forward, hand_on
+            self.before, self.after = _leave, _leave
 
     def exchange(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Answer one request."""
@@ -167,7 +157,7 @@ class _HTTPServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a client that went away is what tests are about."""
+        """Log nothing: a client that went away is what tests are about."""
 
 
 def _handler_for(proxy: Proxy) -> type[http.server.BaseHTTPRequestHandler]:
@@ -212,6 +202,6 @@ def _handler_for(proxy: Proxy) -> type[http.server.BaseHTTPRequestHandler]:
                 self.connection.shutdown(socket.SHUT_RDWR)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler

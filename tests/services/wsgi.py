@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serve a WSGI application: python -m tests.services.wsgi placement|keystone PORT."""
+"""Serve a WSGI application: python -m tests.services.wsgi SERVICE PORT THREADS."""
 
 import importlib
 import sys
 
 import waitress
 
-APPLICATIONS = {'placement': 'placement.wsgi.api', 'keystone': 'keystone.wsgi.api'}
+APPLICATIONS = {
+    'placement': 'placement.wsgi.api',
+    'keystone': 'keystone.wsgi.api',
+    'glance': 'glance.wsgi.api',
+    'nova': 'nova.wsgi.osapi_compute',
+    'network': 'tests.services.network',
+}
 
 
 def serving(port: int | str) -> str:
@@ -16,12 +22,13 @@ def serving(port: int | str) -> str:
 
 def main() -> None:
     """Serve until a signal ends it."""
-    service, port = sys.argv[1:]
-    # Keystone parses sys.argv while it is imported, and would not like ours.
+    service, port, threads = sys.argv[1:]
+    # Keystone and Nova parse sys.argv while they are imported, and would not accept this one.
     del sys.argv[1:]
     application = importlib.import_module(APPLICATIONS[service]).application
-    # One thread: SQLite has one writer; a second one meets "database is locked", a 500.
-    server = waitress.create_server(application, host='127.0.0.1', port=int(port), threads=1)
+    server = waitress.create_server(
+        application, host='127.0.0.1', port=int(port), threads=int(threads)
+    )
     print(serving(port), flush=True)
     server.run()
 

@@ -4,7 +4,6 @@
 import re
 import struct
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Self
 from tests.e2e.lab import kernel
 from tests.e2e.lab.domain import Domain, MemoryBacking
 from tests.e2e.lab.host import LibvirtHost
-from tests.services.process import ProcessError
+from tests.services.process import ProcessError, wait_until
 
 # QEMU writes here as itself, whoever it runs as.
 _DUMPS = '/var/lib/libvirt/qemu/dump'
@@ -49,18 +48,16 @@ class Guest:
 
     @property
     def name(self) -> str:
-        """Its libvirt name."""
         return self.domain.name
 
     def on(self, host: LibvirtHost) -> 'Guest':
-        """Return the same guest on another host, where it should be by now."""
+        """Return the same guest on another host, where it should be."""
         return Guest(host, self.domain)
 
     # -- how it is --------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
-        """Whether libvirt says that it runs here."""
         done = self.host.virsh('domstate', self.name, check=False)
         return done.stdout.strip() == 'running'
 
@@ -75,7 +72,6 @@ class Guest:
         return self.host.path(f'/proc/{self.pid}')
 
     def command_line(self) -> list[str]:
-        """QEMU's arguments."""
         return (self.process / 'cmdline').read_bytes().decode().rstrip('\0').split('\0')
 
     def mappings(self) -> list[Mapping]:
@@ -134,12 +130,7 @@ class Guest:
         return True
 
     def wait_until(self, happened: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
-        """Ask happened() until it is true."""
-        deadline = time.monotonic() + timeout
-        while not happened():
-            if time.monotonic() > deadline:
-                raise ProcessError(f'{self.name}: not {what} in {timeout:g} s')
-            time.sleep(0.1)
+        wait_until(happened, f'{self.name} {what}', timeout)
 
     # -- what is done to it -----------------------------------------------------------------------
 

@@ -9,12 +9,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from tests.services.process import ChildProcess, ProcessError, child_environment, tethered
+from tests.services.process import ChildProcess, ProcessError, run, wait_until
 
 # The first process: it takes the orphans, and with SIGCHLD ignored the kernel buries them.
 _INIT = """
@@ -115,15 +114,7 @@ class Namespaces:
         self, *argv: str, check: bool = True, stdin: str = '', timeout: float = 30.0
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in here to its end; unless `check` is false it has to succeed."""
-        done = subprocess.run(
-            tethered(self.entering(argv)),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=child_environment(),
-            check=False,
-        )
+        done = run(self.entering(argv), stdin=stdin, timeout=timeout)
         if check and done.returncode:
             raise ProcessError(
                 f'{self.name}: {" ".join(argv)} ended with {done.returncode}: {done.stderr}'
@@ -150,7 +141,6 @@ class HostProcess(ChildProcess):
         return _only_child(super().pid)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it has ended."""
         if self.running:
             os.kill(self.pid, number)
 
@@ -161,11 +151,6 @@ class HostProcess(ChildProcess):
 
 
 def _only_child(parent: int, timeout: float = 5.0) -> int:
-    deadline = time.monotonic() + timeout
-    while True:
-        children = Path(f'/proc/{parent}/task/{parent}/children').read_text().split()
-        if children:
-            return int(children[0])
-        if time.monotonic() > deadline:
-            raise ProcessError(f'process {parent} has no child after {timeout:g} s')
-        time.sleep(0.01)
+    children = Path(f'/proc/{parent}/task/{parent}/children')
+    wait_until(children.read_text, f'process {parent} has a child', timeout)
+    return int(children.read_text().split()[0])

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cloud as its administrator sees it: Nova's API, Placement's, and servers."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +8,7 @@ from tests.e2e.lab.domain import Domain
 from tests.e2e.lab.guest import Guest
 from tests.e2e.openstack.compute import ComputeNode
 from tests.services.keystone import Account
-from tests.services.process import ProcessError
+from tests.services.process import ProcessError, wait_until
 
 LATEST = '2.96'
 TIMEOUT = 60.0
@@ -20,7 +18,7 @@ _FINAL = ('completed', 'error', 'failed', 'cancelled')
 
 
 class RefusedError(RuntimeError):
-    """An API said no; its status and its words."""
+    """An API refused a request: its status and message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f'{status}: {message}')
@@ -36,18 +34,15 @@ class Api:
         self.log_in_again()
 
     def log_in_again(self) -> None:
-        """Forget the token."""
         self._session = self._account.session()
 
     def nova(
         self, method: str, path: str, body: object = None, *, microversion: str = LATEST
     ) -> Any:
-        """Ask Nova."""
         headers = {'OpenStack-API-Version': f'compute {microversion}'}
         return self._ask('compute', method, path, body, headers)
 
     def placement(self, method: str, path: str, body: object = None) -> Any:
-        """Ask Placement."""
         headers = {'OpenStack-API-Version': 'placement 1.39'}
         return self._ask('placement', method, path, body, headers)
 
@@ -103,11 +98,10 @@ class Ended:
     """Its name in Nova."""
     result: str
     details: str
-    """The reason, as an administrator reads it; empty if all went well."""
+    """The reason, as an administrator reads it; empty if it succeeded."""
 
     @property
     def succeeded(self) -> bool:
-        """Whether all went well."""
         return self.result == 'Success'
 
 
@@ -120,12 +114,10 @@ class Server:
     id: str
 
     def show(self) -> dict[str, Any]:
-        """Return what Nova says of it."""
         return self.api.nova('GET', f'/servers/{self.id}')['server']
 
     @property
     def status(self) -> str:
-        """ACTIVE, ERROR ..."""
         return self.show()['status']
 
     @property
@@ -134,7 +126,7 @@ class Server:
         return self.nodes[self.show()['OS-EXT-SRV-ATTR:host']]
 
     def settled(self, timeout: float = TIMEOUT) -> dict[str, Any]:
-        """Return what Nova says of it when no task is under way."""
+        """Return what Nova shows of it when no task is under way."""
         shown: dict[str, Any] = {}
 
         def is_settled() -> bool:
@@ -145,16 +137,16 @@ class Server:
         return shown
 
     def wait_for(self, status: str, timeout: float = TIMEOUT) -> dict[str, Any]:
-        """Return what Nova says of it when it has this status and no task is under way."""
+        """Return what Nova shows of it when it has this status and no task is under way."""
         shown = self.settled(timeout)
         if shown['status'] != status:
             fault = shown.get('fault', {})
-            words = f'{fault.get("message")} {fault.get("details", "")}'
-            raise ProcessError(f'{self.id} is {shown["status"]}, not {status}: {words}')
+            reason = f'{fault.get("message")} {fault.get("details", "")}'
+            raise ProcessError(f'{self.id} is {shown["status"]}, not {status}: {reason}')
         return shown
 
     def guest(self, node: ComputeNode | None = None) -> Guest:
-        """Return the guest behind it, where Nova says that it is or on another host."""
+        """Return the guest behind it, where Nova has it or on another host."""
         shown = self.show()
         flavor = shown['flavor']
         name = shown['OS-EXT-SRV-ATTR:instance_name']
@@ -162,7 +154,6 @@ class Server:
         return Guest(node.host, Domain(name, memory=flavor['ram'], uuid=self.id))
 
     def act(self, action: str, body: Any = None, *, microversion: str = LATEST) -> None:
-        """Ask for an action."""
         path = f'/servers/{self.id}/action'
         self.api.nova('POST', path, {action: body}, microversion=microversion)
 
@@ -171,22 +162,23 @@ class Server:
     ) -> Ended:
         """Ask for a live migration; return how it ended.
 
-        :raises RefusedError: the API itself said no
+        :raises RefusedError: the API itself refuses
         """
         body: dict[str, Any] = {'host': host, 'block_migration': 'auto'}
         if force:
             body['force'] = True
         before = self._migrations()
         self.act('os-migrateLive', body, microversion=microversion)
-        # Its event alone tells too little: Nova adds more of them while it goes on.
+        # Its event alone is not enough: Nova adds more of them meanwhile.
         wait_until(
             lambda: [one for one in self._migrations()[len(before) :] if one['status'] in _FINAL],
             f'the migration of {self.id} ended',
+            TIMEOUT,
         )
         ended = self.last('live-migration')
         self.settled()
         if ended.succeeded and self.migration()['status'] != 'completed':
-            # Nova's computes call such an event a success, and say nowhere why it was none.
+            # Nova's computes call such an event a success, and log nowhere why it was none.
             return replace(ended, result='Error')
         return ended
 
@@ -212,7 +204,6 @@ class Server:
         return Ended(event['event'], event['result'], (event.get('details') or '').strip())
 
     def migration(self) -> dict[str, Any]:
-        """Return its newest migration."""
         return self._migrations()[-1]
 
     def _migrations(self) -> list[dict[str, Any]]:
@@ -243,12 +234,3 @@ class Server:
         except RefusedError as refused:
             return refused.status == 404
         return False
-
-
-def wait_until(happened: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
-    """Ask happened() until it is true."""
-    deadline = time.monotonic() + timeout
-    while not happened():
-        if time.monotonic() > deadline:
-            raise ProcessError(f'not {what} in {timeout:g} s')
-        time.sleep(0.1)

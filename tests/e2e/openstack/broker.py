@@ -29,13 +29,12 @@ class RabbitMQ:
         return f'rabbit://guest:guest@127.0.0.1:{self.port}/'
 
     def start(self) -> None:
-        """Start it without waiting."""
         home = self.directory / 'rabbitmq'
         home.mkdir(mode=0o700)
         (home / 'enabled_plugins').write_text('[].\n')
         (home / 'rabbitmq.conf').write_text(
             f'listeners.tcp.1 = 127.0.0.1:{self.port}\n'
-            # Of whoever else fills this machine's disk or memory, no test is about.
+            # How full this machine's disk and memory are is none of a test's business.
             'disk_free_limit.absolute = 1MB\n'
             'vm_memory_high_watermark.absolute = 1GB\n'
         )
@@ -46,7 +45,7 @@ class RabbitMQ:
         self.child.wait_for_output('Server startup complete', timeout=60)
 
     def kill(self) -> None:
-        """End it at once. Its own way takes seconds, and nobody needs its data any more."""
+        """End it at once. Its own way takes seconds, and its data are needed no more."""
         if self.child.running:
             self.child.kill()
 

@@ -10,10 +10,11 @@ from typing import Any, Self
 from tests.e2e.lab import huge_pages
 from tests.e2e.lab.store import Disk, Tmpfs
 from tests.e2e.openstack import image, remote_shell, template
-from tests.e2e.openstack.api import Api, Server, wait_until
+from tests.e2e.openstack.api import Api, Server
 from tests.e2e.openstack.compute import ComputeNode
 from tests.e2e.openstack.control import UP, ControlPlane
 from tests.e2e.openstack.database import MariaDB
+from tests.services.process import wait_until
 
 CAPACITY = 1024
 MEMORY = 64
@@ -111,7 +112,7 @@ class Cloud:
         for node in self.nodes.values():
             node.start_agent(wait=False)
         for node in self.nodes.values():
-            node.wait_for_agent()
+            node.agent.wait_for('READY')
         control.scheduler.wait_for_output(UP, timeout=60)
         wait_until(self._all_hosts_known, 'all hosts in the cell')
         self._milestone('all')

@@ -1,35 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """A compute host of the cloud: the lab's host, nova-compute, the agent and libvirt's hook."""
 
-import json
 import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from fbm_placement.hook import installation
+from tests.e2e.host import NOVA_CONF, RUN, FbmHost
 from tests.e2e.lab.host import LibvirtHost
 from tests.e2e.lab.store import Store
-from tests.e2e.openstack.confined import untraced
 from tests.e2e.openstack.control import UP, ControlPlane
-from tests.functional.agent_process import Daemon, NotifySocket
-from tests.services.process import child_environment, program
-from tests.services.server import write_ini
+from tests.services.agent import Daemon
+from tests.services.nova_conf import NovaConf
+from tests.services.process import program, service_environment
 
-NOVA_CONF = '/etc/nova/nova.conf'
-HOOKS = '/etc/libvirt/hooks'
-RUN = '/run/fbm-agent'
 HUGE_PAGES = '/var/lib/nova/huge'
-STATE_FILE = f'{RUN}/host.json'
-
-INTERVAL = 5
-"""Of the agent, seconds; the least that it takes."""
 
 _PORTS_EACH = 60
 
 
-class ComputeNode:
+class ComputeNode(FbmHost):
     """A host; `with node:` gives it libvirtd, the hook and a configuration, no more.
 
     :param number: 1 to 9; its address is 127.0.0.1<number>
@@ -61,7 +52,6 @@ class ComputeNode:
         self.host = LibvirtHost(
             name, hosts / self.address, store=store, cache=cache, libvirtd=False
         )
-        self.options: dict[str, dict[str, object]] = {}
         self._cleanup = ExitStack()
         self._agent: Daemon | None = None
         self._agent_stack = ExitStack()
@@ -70,15 +60,16 @@ class ComputeNode:
         with ExitStack() as stack:
             stack.enter_context(self.host)
             self.host.path('/var/lib/nova/instances').mkdir()
+            shells = self.host.directory.parent / 'bin'
             self._configure_qemu()
             if self._huge_pages:
                 self._mount_huge_pages()
             self.install_hook()
-            self.configure('libvirt', file_backed_memory=self.capacity)
+            self.configure = NovaConf(self.host.path(NOVA_CONF), self._sections()).configure
             self.compute = self.host.process(
                 [program('nova-compute'), '--config-file', NOVA_CONF],
                 self.host.directory / 'nova-compute.log',
-                environment=self._environment(),
+                environment=service_environment(PATH=f'{shells}:{os.environ["PATH"]}'),
             )
             self._cleanup = stack.pop_all()
         return self
@@ -89,9 +80,7 @@ class ComputeNode:
 
     # -- configuration ----------------------------------------------------------------------------
 
-    def configure(self, section: str, **options: object) -> None:
-        """Write nova.conf with these options changed."""
-        self.options[section] = self.options.get(section, {}) | options
+    def _sections(self) -> dict[str, dict[str, object]]:
         sections = self.control.nova_sections(self.name, self.address)
         sections['DEFAULT'] |= {
             'state_path': '/var/lib/nova',
@@ -102,9 +91,7 @@ class ComputeNode:
             'use_cow_images': False,
             # The guest hears no power button.
             'shutdown_timeout': 1,
-            'reserved_host_memory_mb': 0,
             'reserved_host_disk_mb': 0,
-            'ram_allocation_ratio': 1.0,
             'rootwrap_config': Path(sys.prefix) / 'etc/nova/rootwrap.conf',
         }
         sections['oslo_concurrency'] = {'lock_path': '/var/lib/nova/locks'}
@@ -112,6 +99,7 @@ class ComputeNode:
             'virt_type': 'qemu',
             'cpu_mode': 'none',
             'images_type': 'raw',
+            'file_backed_memory': self.capacity,
             'connection_uri': self.uri(self.address),
             'live_migration_uri': self.uri('%s'),
             'live_migration_inbound_addr': self.address,
@@ -125,23 +113,13 @@ class ComputeNode:
             sections[section_name] = {
                 'helper_command': f'{program("privsep-helper")} --config-file {NOVA_CONF}'
             }
-        sections['file_backed_memory'] = {'interval': INTERVAL}
-        for name, changed in self.options.items():
-            sections[name] = sections.get(name, {}) | changed
-        write_ini(self.host.path(NOVA_CONF), sections)
+        sections['file_backed_memory'] = {'interval': 5}
+        return sections
 
     def uri(self, address: str) -> str:
         """The libvirt URI of the host with that address."""
         socket = self.host.directory.with_name(address) / 'run/libvirt/libvirt-sock'
         return f'qemu+unix:///system?socket={socket}'
-
-    def install_hook(self) -> None:
-        """Install it; libvirtd looks for its first hook when it starts."""
-        installation.install(str(self.host.path(HOOKS)))
-
-    def remove_hook(self) -> None:
-        """Remove it; it is read at each call, so it is gone at once."""
-        installation.remove(str(self.host.path(HOOKS)))
 
     def _configure_qemu(self) -> None:
         first = 49152 + self.number * _PORTS_EACH
@@ -157,10 +135,6 @@ class ComputeNode:
         self.host.run('mount', '-t', 'hugetlbfs', '-o', 'pagesize=2M', 'huge', HUGE_PAGES)
         with self.host.path('/etc/libvirt/qemu.conf').open('a') as file:
             file.write(f'hugetlbfs_mount = "{HUGE_PAGES}"\n')
-
-    def _environment(self) -> dict[str, str]:
-        shells = self.host.directory.parent / 'bin'
-        return untraced(child_environment(PATH=f'{shells}:{os.environ["PATH"]}'))
 
     # -- what runs there --------------------------------------------------------------------------
 
@@ -182,23 +156,12 @@ class ComputeNode:
 
     def start_agent(self, *, wait: bool = True) -> None:
         """Start `fbm-agent` as systemd would; by default return after its first good pass."""
-        notify = self._agent_stack.enter_context(NotifySocket())
-        child = self.host.process(
-            [program('fbm-agent'), '--config-file', NOVA_CONF],
-            self.host.directory / 'fbm-agent.log',
-            environment=child_environment(RUNTIME_DIRECTORY=RUN, NOTIFY_SOCKET=notify.name),
-        )
-        self._agent = Daemon(child, notify)
-        self._agent_stack.enter_context(child.start())
+        self._agent = self._agent_stack.enter_context(self.started_agent())
         if wait:
-            self.wait_for_agent()
-
-    def wait_for_agent(self) -> None:
-        """Return after its first good pass."""
-        self.agent.wait_for('READY')
+            self.agent.wait_for('READY')
 
     def overwrites(self) -> list[str]:
-        """Return the lines in which its agents have told that somebody overwrote the inventory."""
+        """Return the lines in which its agents have logged an overwrite of the inventory."""
         lines = (self.host.directory / 'fbm-agent.log').read_text().splitlines()
         return [line for line in lines if 'was overwritten' in line]
 
@@ -211,18 +174,5 @@ class ComputeNode:
         """End it, and take its traits back, as before an uninstallation."""
         self._agent_stack.close()
         self._agent = None
-        self.host.run(program('fbm-agent'), '--config-file', NOVA_CONF, '--withdraw')
+        self.withdraw()
         self.host.run('rm', '-rf', RUN)
-
-    def state(self) -> str | None:
-        """What the agent tells the hook: enabled or disabled; None: nothing that still holds."""
-        told = json.loads(self.host.path(STATE_FILE).read_text())
-        uptime = float(Path('/proc/uptime').read_text().split()[0])
-        return told['configured'] if uptime < told['valid_until_uptime'] else None
-
-    def status(self, *arguments: str) -> str:
-        """Return what `fbm-status` prints on the host."""
-        done = self.host.run(
-            program('fbm-status'), '--config-file', NOVA_CONF, *arguments, check=False
-        )
-        return done.stdout + done.stderr

@@ -27,8 +27,3 @@ class Confined(HostProcess):
             name=name,
             environment=environment,
         )
-
-
-def untraced(environment: dict[str, str]) -> dict[str, str]:
-    """Coverage of this project is not for the services to report."""
-    return {name: value for name, value in environment.items() if 'COVERAGE' not in name}

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control plane: what runs once in a cloud."""
 
-import base64
-import secrets
 import shutil
 import sys
 from pathlib import Path
 
 from tests.e2e.openstack.broker import RabbitMQ
-from tests.e2e.openstack.confined import Confined, untraced
+from tests.e2e.openstack.confined import Confined
 from tests.e2e.openstack.database import MariaDB
-from tests.e2e.openstack.served import ServedApi
-from tests.services.keystone import Account
-from tests.services.process import child_environment, program
-from tests.services.server import write_ini
-
-Sections = dict[str, dict[str, object]]
+from tests.services.keystone import Account, KeystoneServer
+from tests.services.nova_conf import Sections
+from tests.services.process import program, service_environment
+from tests.services.server import Server, write_ini
 
 SERVICE_TYPES = {
     'keystone': 'identity',
@@ -49,35 +45,28 @@ class ControlPlane:
         self.directory = directory
         self.database = database
         self.broker = RabbitMQ(directory)
-        folder = {name: directory / name for name in SERVICE_TYPES}
-        for path in folder.values():
-            path.mkdir()
-        self.apis = {
-            'keystone': ServedApi(
-                'keystone', directory, {'OS_KEYSTONE_CONFIG_DIR': str(folder['keystone'])}
-            ),
-            'placement': ServedApi(
-                'placement', directory, {'OS_PLACEMENT_CONFIG_DIR': str(folder['placement'])}
-            ),
-            'glance': ServedApi(
-                'glance', directory, {'OS_GLANCE_CONFIG_DIR': str(folder['glance'])}
-            ),
-            'nova': ServedApi('nova', directory, {'OS_NOVA_CONFIG_DIR': str(folder['nova'])}),
-            'network': ServedApi('network', directory, {}),
-        }
-        self.folder = folder
-        auth_url = self.apis['keystone'].url
-        self.admin = Account(auth_url, 'admin', 'admin', password)
-        self.service = Account(auth_url, 'service', 'service', password)
-        self.nova_conf = folder['nova'] / 'nova.conf'
+        self.keystone = KeystoneServer(
+            directory / 'keystone',
+            database=database.url('keystone'),
+            password=password,
+            token_expiration=TOKEN_SECONDS,
+            threads=6,
+        )
+        self.apis: dict[str, Server] = {'keystone': self.keystone}
+        for name in ('placement', 'network', 'nova', 'glance'):
+            self.apis[name] = Server(name, directory / name, threads=6)
+        self.folder = {name: api.directory for name, api in self.apis.items()}
+        self.admin = self.keystone.admin
+        self.service = Account(self.keystone.url, 'service', 'service', password)
+        self.nova_conf = self.folder['nova'] / 'nova.conf'
         self.conductor = self._nova_process('nova-conductor')
         self.scheduler = self._nova_process('nova-scheduler')
 
     # -- configuration ----------------------------------------------------------------------------
 
     def configure(self) -> None:
-        """Write every file; none of them says where a compute host is."""
-        self._configure_keystone()
+        """Write every file; none of them names a compute host."""
+        self.keystone.configure()
         write_ini(
             self.folder['placement'] / 'placement.conf',
             {
@@ -139,41 +128,6 @@ class ControlPlane:
             'vnc': {'enabled': False},
         }
 
-    def _configure_keystone(self) -> None:
-        folder = self.folder['keystone']
-        keys = {use: folder / f'{use}.keys' for use in ('tokens', 'credentials')}
-        write_ini(
-            folder / 'keystone.conf',
-            {
-                'database': {'connection': self.database.url('keystone')},
-                'token': {
-                    'provider': 'fernet',
-                    'expiration': TOKEN_SECONDS,
-                    'caching': False,
-                    'cache_on_issue': False,
-                },
-                'fernet_tokens': {'key_repository': keys['tokens']},
-                'fernet_receipts': {'key_repository': keys['tokens']},
-                'credential': {'key_repository': keys['credentials']},
-                'identity': {'password_hash_rounds': 4},
-                'cache': {'enabled': True, 'backend': 'dogpile.cache.memory'},
-            },
-        )
-        for use in keys:
-            self._new_keys(use)
-
-    def forget_tokens(self) -> None:
-        """Make every token that was ever issued invalid, at once: new keys."""
-        self._new_keys('tokens')
-
-    def _new_keys(self, use: str) -> None:
-        directory = self.folder['keystone'] / f'{use}.keys'
-        directory.mkdir(mode=0o700, exist_ok=True)
-        for number in ('0', '1'):
-            key = directory / number
-            key.write_bytes(base64.urlsafe_b64encode(secrets.token_bytes(32)))
-            key.chmod(0o600)
-
     def _configure_glance(self) -> None:
         folder = self.folder['glance']
         shutil.copy(Path(sys.prefix) / 'etc/glance/glance-api-paste.ini', folder)
@@ -203,7 +157,7 @@ class ControlPlane:
     def _auth_token(self) -> dict[str, object]:
         return {
             **self.service.options(),
-            'www_authenticate_uri': self.apis['keystone'].url,
+            'www_authenticate_uri': self.keystone.url,
             'service_token_roles_required': True,
             # A cached token would outlive its own end.
             'token_cache_time': -1,
@@ -223,9 +177,9 @@ class ControlPlane:
         )
 
     def start(self) -> None:
-        """Start what needs the database, without waiting; see the order in the methods."""
-        for name in ('keystone', 'placement', 'network', 'nova', 'glance'):
-            self.apis[name].start()
+        """Start what needs the database, without waiting."""
+        for api in self.apis.values():
+            api.child.start()
         self.conductor.start()
         self.scheduler.start()
 
@@ -266,5 +220,5 @@ class ControlPlane:
             [program(name), '--config-file', str(self.nova_conf)],
             self.directory / f'{name}.log',
             name=name,
-            environment=untraced(child_environment()),
+            environment=service_environment(),
         )

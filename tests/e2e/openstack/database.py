@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A MariaDB of our own: a data directory, a Unix socket, no port."""
 
-import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,7 +52,6 @@ class MariaDB:
         )
 
     def install(self) -> None:
-        """Make an empty data directory."""
         self.data.mkdir(mode=0o700)
         run_to_the_end(
             [
@@ -72,7 +70,6 @@ class MariaDB:
         self.stop()
 
     def start(self) -> None:
-        """Start it without waiting."""
         self.child.start()
 
     def wait(self) -> None:
@@ -84,7 +81,7 @@ class MariaDB:
         self.child.stop(30.0)
 
     def kill(self) -> None:
-        """End it at once, when nobody needs its data any more."""
+        """End it at once, when its data are needed no more."""
         if self.child.running:
             self.child.kill()
 
@@ -109,7 +106,6 @@ class MariaDB:
         try:
             self.execute('SELECT 1')
         except pymysql.err.OperationalError:
-            time.sleep(0.05)
             return False
         except pymysql.err.Error as exc:
             raise ProcessError(f'MariaDB: {exc}') from exc

@@ -8,23 +8,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.openstack.api import Server, wait_until
+from tests.e2e.openstack.api import Server
 from tests.e2e.openstack.cloud import Cloud
-from tests.services.process import ProcessError
+from tests.services.process import ProcessError, wait_until
 
 Boot = Callable[..., Server]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a request."""
+    """The outcome of a request."""
 
     status: str
     """The server's, in the end."""
     host: str | None
     moved: bool
     seconds: float
-    words: str
+    reason: str
     """What the administrator reads in the server's event or fault."""
     intact: bool | None
     """Whether the guest has counted on, its memory whole; None: there is none."""
@@ -39,8 +39,8 @@ class Outcome:
         else:
             came = f'failed after {took}'
         guest = {True: ', the guest unharmed', False: ', the guest harmed', None: ''}[self.intact]
-        words = f': "{_escaped(self.words)}"' if self.words else '; no reason is told'
-        return f'**{self.status}**, {came}{guest}{"" if self.moved else words}'
+        reason = f': "{_escaped(self.reason)}"' if self.reason else '; no reason is given'
+        return f'**{self.status}**, {came}{guest}{"" if self.moved else reason}'
 
 
 def live_migration(source: str, target: str | None, *, force: bool = False):
@@ -72,8 +72,8 @@ def page_size(cloud: Cloud, _boot: Boot, create: Boot) -> Outcome:
     began = time.monotonic()
     shown = create('pages', host='disk').show()
     seconds = time.monotonic() - began
-    words = shown.get('fault', {}).get('message', '')
-    return Outcome(shown['status'], None, False, seconds, words, None)
+    reason = shown.get('fault', {}).get('message', '')
+    return Outcome(shown['status'], None, False, seconds, reason, None)
 
 
 CASES: Mapping[str, Callable[[Cloud, Boot, Boot], Outcome]] = {
@@ -92,7 +92,7 @@ CASES: Mapping[str, Callable[[Cloud, Boot, Boot], Outcome]] = {
 def write(path: Path, rows: Mapping[str, Mapping[bool, Outcome]]) -> None:
     """Write the table as reStructuredText; `rows` has outcomes without and with our parts."""
     lines = [
-        '.. Written by tests/e2e/openstack: a run of "make e2e" makes it anew.',
+        '.. Written by tests/e2e/openstack: a run of "make e2e" writes it.',
         '',
         '.. list-table:: The same requests in the same cloud',
         '   :header-rows: 1',
@@ -114,7 +114,7 @@ def without_times(table: str) -> str:
     return re.sub(r'\b\d+\.\d s', 'N s', table)
 
 
-def _escaped(words: str) -> str:
+def _escaped(text: str) -> str:
     """Return one line, in which reStructuredText finds no markup, without the server's UUID."""
-    line = re.sub(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', '…', ' '.join(words.split()))
+    line = re.sub(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', '…', ' '.join(text.split()))
     return re.sub(r'([\\*`_|])', r'\\\1', line)

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from tests.e2e.openstack.control import SERVICE_TYPES, ControlPlane
 from tests.e2e.openstack.database import DATABASES, MariaDB
-from tests.services.keystone import INTERFACES, REGION
-from tests.services.process import ProcessError, child_environment, run_to_the_end
+from tests.services.process import child_environment, run_to_the_end
 
 _DISTRIBUTIONS = ('keystone', 'openstack-placement', 'glance', 'nova')
 
@@ -78,7 +77,7 @@ def _make(scratch: Path) -> None:
             control.configure()
             _fill(control)
         finally:
-            control.apis['keystone'].child.stop()
+            control.keystone.stop()
 
 
 def _fill(control: ControlPlane) -> None:
@@ -93,25 +92,21 @@ def _fill(control: ControlPlane) -> None:
             [[*nova, 'api_db', 'sync'], cell0, [*nova, 'db', 'sync'], cell1],
             [
                 [*keystone, 'db_sync'],
-                [*keystone, *_bootstrap(control)],
+                [*keystone, *control.keystone.bootstrap()],
                 [*control.manage('placement-manage'), 'db', 'sync'],
                 [*control.manage('glance-manage'), 'db_sync'],
             ],
         ],
     )
-    control.apis['keystone'].start()
-    control.apis['keystone'].wait()
-    _fill_keystone(control)
-
-
-def _bootstrap(control: ControlPlane) -> list[str]:
-    """Return keystone-manage's arguments that make the first account."""
-    url = control.apis['keystone'].url
-    return [
-        *('bootstrap', '--bootstrap-password', control.admin.password),
-        *(f'--bootstrap-{interface}-url={url}' for interface in INTERFACES),
-        *('--bootstrap-region-id', REGION),
-    ]
+    service = control.service
+    with control.keystone as keystone:
+        keystone.create_user(
+            service.username, roles=['service', 'admin'], password=service.password
+        )
+        for name, service_type in SERVICE_TYPES.items():
+            if name != 'keystone':
+                # Another URL for each cloud: ControlPlane.move_endpoints.
+                keystone.set_endpoint(service_type, 'http://127.0.0.1:9/')
 
 
 def _run_columns(directory: Path, columns: list[list[list[str]]]) -> None:
@@ -125,42 +120,6 @@ def _run_columns(directory: Path, columns: list[list[list[str]]]) -> None:
 
 def _quoted(command: list[str]) -> str:
     return ' '.join("'" + part.replace("'", "'\\''") + "'" for part in command) + ' || exit 1'
-
-
-def _fill_keystone(control: ControlPlane) -> None:
-    session = control.admin.session()
-    base = control.apis['keystone'].url
-
-    def call(method: str, path: str, **body: object) -> dict[str, dict[str, str]]:
-        response = session.request(base + path, method, json=body or None)
-        return response.json() if response.content else {}
-
-    def found(kind: str, name: str) -> str:
-        answer = session.get(f'{base}/{kind}s?name={name}').json()[f'{kind}s']
-        if not answer:
-            raise ProcessError(f'Keystone has no {kind} {name}')
-        return answer[0]['id']
-
-    project = call('POST', '/projects', project={'name': 'service', 'domain_id': 'default'})
-    account = control.service
-    user = {'name': account.username, 'password': account.password, 'domain_id': 'default'}
-    user_id = call('POST', '/users', user=user)['user']['id']
-    for role in ('service', 'admin'):
-        path = f'/projects/{project["project"]["id"]}/users/{user_id}/roles'
-        call('PUT', f'{path}/{found("role", role)}')
-    for name, service_type in SERVICE_TYPES.items():
-        if name == 'keystone':
-            continue
-        service = call('POST', '/services', service={'name': name, 'type': service_type})
-        for interface in INTERFACES:
-            endpoint = {
-                'service_id': service['service']['id'],
-                'interface': interface,
-                # Another one for each cloud: ControlPlane.move_endpoints.
-                'url': 'http://127.0.0.1:9/',
-                'region_id': REGION,
-            }
-            call('POST', '/endpoints', endpoint=endpoint)
 
 
 def copy(template: Path, data: Path) -> None:

@@ -3,33 +3,26 @@
 
 import pytest
 
-from fbm_placement import names
-from tests.e2e.openstack.api import wait_until
 from tests.e2e.openstack.compute import HUGE_PAGES
 from tests.e2e.openstack.layers import assert_whole
+from tests.services.expected import DISK_TRAIT, ENABLED_TRAIT, OWN_TRAITS, inventory
+from tests.services.process import wait_until
 
-REQUIRED = {f'trait:{names.TRAIT_ENABLED}': 'required'}
-FORBIDDEN = {f'trait:{names.TRAIT_ENABLED}': 'forbidden'}
+REQUIRED = {f'trait:{ENABLED_TRAIT}': 'required'}
+FORBIDDEN = {f'trait:{ENABLED_TRAIT}': 'forbidden'}
 
 
-def test_what_placement_says(cloud):
+def test_what_placement_holds(cloud):
     """The capacity of the two enabled hosts, their traits, and DRAM of the third."""
     for name, own in (
-        ('disk', {names.TRAIT_ENABLED, names.TRAIT_DISK}),
-        ('ram', {names.TRAIT_ENABLED}),
+        ('disk', {ENABLED_TRAIT, DISK_TRAIT}),
+        ('ram', {ENABLED_TRAIT}),
         ('plain', set()),
     ):
-        assert cloud.traits(name) & names.OWN_TRAITS == own
+        assert cloud.traits(name) & OWN_TRAITS == own
         node = cloud.nodes[name]
         if node.capacity:
-            assert cloud.memory(name) == {
-                'total': node.capacity,
-                'reserved': 0,
-                'min_unit': 1,
-                'max_unit': node.capacity,
-                'step_size': 1,
-                'allocation_ratio': 1.0,
-            }
+            assert cloud.memory(name) == inventory(node.capacity)
         else:
             # Emptier than the others, so Nova's weighers would choose it.
             assert cloud.memory(name)['total'] > 2 * cloud.disk.capacity
@@ -53,7 +46,7 @@ def test_a_flavor_decides(cloud, boot):
 
 @pytest.mark.parametrize('size', ['small', 'large'])
 def test_a_page_size(cloud, boot, create, size):
-    """It goes to the host without file-backed memory; where another is named, it is told why."""
+    """It goes to the host without file-backed memory; another named host is refused."""
     cloud.flavor(size, **{'hw:mem_page_size': size})
     server = boot(size)
     guest = assert_whole(cloud, server, cloud.plain)
@@ -64,19 +57,18 @@ def test_a_page_size(cloud, boot, create, size):
         refused = create(size, **named).show()
         assert refused['status'] == 'ERROR'
         assert refused['OS-EXT-SRV-ATTR:host'] is None
-        words = refused['fault']['message']
-        assert 'name another host, or none: disk is a host with file-backed memory' in words
-        assert '(hw:mem_page_size) needs a host without file-backed memory' in words
+        reason = refused['fault']['message']
+        assert 'name another host, or none: disk is a host with file-backed memory' in reason
+        assert '(hw:mem_page_size) needs a host without file-backed memory' in reason
 
 
 def test_contradiction(cloud, create):
-    """Nowhere to go: the fault says which two don't go together."""
+    """No host fits: the fault names the two needs that exclude each other."""
     cloud.flavor('contradiction', **REQUIRED, **{'hw:mem_page_size': 'small'})
     shown = create('contradiction').show()
     assert shown['status'] == 'ERROR'
-    words = shown['fault']['message']
-    assert 'File-backed memory: change one of these' in words
-    assert 'hw:mem_page_size' in words
+    assert 'File-backed memory: change one of these' in shown['fault']['message']
+    assert 'hw:mem_page_size' in shown['fault']['message']
 
 
 def test_rebuild(cloud, boot):

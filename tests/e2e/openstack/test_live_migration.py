@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from tests.e2e.openstack.api import RefusedError, wait_until
+from tests.e2e.openstack.api import RefusedError
 from tests.e2e.openstack.layers import assert_whole
 from tests.services.openstack import CommandError, OpenStackCommand
+from tests.services.process import wait_until
 
 LIBVIRT_REFUSES = "doesn't match source memoryBacking source"
 
@@ -32,12 +33,12 @@ def test_the_scheduler_chooses_its_kind(cloud, boot):
     assert_whole(cloud, server, cloud.ram, since=counted)
 
 
-def assert_refused(cloud, server, source, ended, counted, words):
+def assert_refused(cloud, server, source, ended, counted, reasons):
     """It took no time, changed nothing, and the event says why."""
     assert not ended.succeeded
     assert ended.event == 'conductor_live_migrate_instance'
-    for word in words:
-        assert word in ended.details
+    for reason in reasons:
+        assert reason in ended.details
     assert_whole(cloud, server, source, since=counted)
     assert server.migration()['status'] == 'error'
     assert 'fault' not in server.show()
@@ -51,15 +52,15 @@ def assert_refused(cloud, server, source, ended, counted, words):
     ],
 )
 def test_a_named_host_of_the_other_kind(cloud, boot, source, target, is_one, needs_one):
-    """Refused early, in words that tell what to change; and the next one is not in the way."""
-    words = (
+    """Refused early, with what to change; and the next request is not in the way."""
+    reason = (
         f'File-backed memory: name another host, or none: {target} is {is_one} file-backed '
         f'memory, but the guest on {source} needs {needs_one} file-backed memory'
     )
     server = boot(host=source)
     counted = server.guest().counter()
     ended = server.live_migrate(target)
-    assert_refused(cloud, server, cloud.nodes[source], ended, counted, [words])
+    assert_refused(cloud, server, cloud.nodes[source], ended, counted, [reason])
     # Here the answer comes with the refusal, so it can be timed.
     began = time.monotonic()
     with pytest.raises(RefusedError) as refused:
@@ -70,7 +71,7 @@ def test_a_named_host_of_the_other_kind(cloud, boot, source, target, is_one, nee
         )
     assert time.monotonic() - began < 1
     assert refused.value.status == 400
-    assert words in refused.value.message
+    assert reason in refused.value.message
 
 
 def test_no_host_of_its_kind(cloud, boot):
@@ -85,16 +86,16 @@ def test_the_command_line(cloud, boot):
     """An administrator reads the reason at once, or in the server's event."""
     command = OpenStackCommand.with_account(cloud.control.admin)
     server = boot(host='disk')
-    words = 'plain is a host without file-backed memory'
+    reason = 'plain is a host without file-backed memory'
     move = ['server', 'migrate', '--live-migration', '--host', 'plain', server.id]
-    with pytest.raises(CommandError, match=words):
+    with pytest.raises(CommandError, match=reason):
         command.text('--os-compute-api-version', '2.30', *move)
     request = server.latest_request('live-migration')
-    assert words in server.last('live-migration').details
+    assert reason in server.last('live-migration').details
     shown = command.json(
         *('--os-compute-api-version', '2.96', 'server', 'event', 'show', server.id, request)
     )
-    assert words in str(shown['events'])
+    assert reason in str(shown['events'])
     assert server.status == 'ACTIVE'
 
 

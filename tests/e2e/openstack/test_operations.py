@@ -1,33 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What befalls hosts: a sick store, an option that is changed, services that are away."""
+"""Faults and changes: an unhealthy store, an edited option, services that are away."""
 
 import time
 
 import pytest
 
-from fbm_placement import names
 from tests.e2e.lab.host import MEMORY_BACKING_DIR
-from tests.e2e.openstack.api import wait_until
 from tests.e2e.openstack.control import TOKEN_SECONDS
 from tests.e2e.openstack.layers import assert_whole
+from tests.services.expected import (
+    DISK_TRAIT,
+    ENABLED_TRAIT,
+    OWN_TRAITS,
+    UNHEALTHY_TRAIT,
+)
+from tests.services.process import wait_until
 
-ENABLED = {names.TRAIT_ENABLED}
-DISK = {names.TRAIT_DISK}
-CLOSED = {names.TRAIT_UNHEALTHY}
+ENABLED = {ENABLED_TRAIT}
+DISK = {DISK_TRAIT}
+CLOSED = {UNHEALTHY_TRAIT}
 
 MOST_PASSES = 5
 
 
 def own_traits(cloud, node):
     """Those of the traits that are the agent's."""
-    return cloud.traits(node.name) & names.OWN_TRAITS
+    return cloud.traits(node.name) & OWN_TRAITS
 
 
 def passes_until_open(cloud, node):
-    """Have the agent look until the host takes instances again."""
+    """Have the agent make passes until the host takes instances again."""
     for _ in range(MOST_PASSES):
         node.agent.pass_now()
-        if names.TRAIT_UNHEALTHY not in own_traits(cloud, node):
+        if UNHEALTHY_TRAIT not in own_traits(cloud, node):
             return
     raise AssertionError(node.agent.log)
 
@@ -51,7 +56,7 @@ def turn(node, capacity):
 
 
 def test_an_unhealthy_store(cloud, boot, create):
-    """It takes nothing new and lets guests leave; mended, it is as before."""
+    """The host takes no new instance and lets guests leave until the store is fixed."""
     leaving, other = boot(host='disk'), boot(host='ram')
     counted = other.guest().counter()
     filler = cloud.disk.host.store_path / 'filler'
@@ -79,8 +84,8 @@ def test_an_unhealthy_store(cloud, boot, create):
 
 
 def test_turned_off_and_on(cloud, boot, create, ram):
-    """With guests on it the host drains, tells how far, and flips when the last is gone."""
-    backed, anew = boot(host='ram'), boot(host='ram')
+    """With guests on it the host drains, reports how far, and flips when the last is gone."""
+    backed, restarted = boot(host='ram'), boot(host='ram')
     counted = backed.guest().counter()
     status = turn(ram, 0)
     assert 'draining' in status
@@ -89,16 +94,16 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     name = backed.guest().name
     assert name in status
     # One that is stopped and started is what the host is to be: it stays where it is.
-    anew.act('os-stop')
-    anew.wait_for('SHUTOFF')
-    anew.act('os-start')
-    anew.wait_for('ACTIVE')
+    restarted.act('os-stop')
+    restarted.wait_for('SHUTOFF')
+    restarted.act('os-start')
+    restarted.wait_for('ACTIVE')
     status = ram.agent.pass_now()
     assert '1 running guest is still file-backed' in status
     assert 'do not live-migrate a guest that was restarted' in status
     assert own_traits(cloud, ram) == ENABLED | CLOSED
-    assert '1 running guest is still file-backed' in ram.status('guests')
-    assert 'draining' in ram.status('upgrade', 'check')
+    assert '1 running guest is still file-backed' in ram.status('guests').stdout
+    assert 'draining' in ram.status('upgrade', 'check').stdout
     assert 'ram is an unhealthy host' in create(host='ram').show()['fault']['message']
     assert 'plain is a host without' in backed.live_migrate('plain').details
     assert_whole(cloud, backed, ram, since=counted, file_backed=True)
@@ -107,9 +112,9 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     passes_until_open(cloud, ram)
     assert own_traits(cloud, ram) == set()
     assert cloud.memory('ram')['total'] > 1024
-    counted = anew.guest().counter()
-    assert anew.live_migrate().succeeded
-    assert_whole(cloud, anew, cloud.plain, since=counted)
+    counted = restarted.guest().counter()
+    assert restarted.live_migrate().succeeded
+    assert_whole(cloud, restarted, cloud.plain, since=counted)
 
     plain = boot(host='ram')
     assert_whole(cloud, plain, ram)
@@ -127,19 +132,19 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     assert_whole(cloud, boot(host='ram'), ram)
 
 
-def test_the_hook_is_the_last_gate(cloud, create):
-    """nova-compute was restarted with a nova.conf that the agent hasn't seen: libvirt says no."""
+def test_the_hook_is_the_last_check(cloud, create):
+    """nova-compute runs with a nova.conf that the agent hasn't read: the hook refuses."""
     node = cloud.ram
     node.configure('libvirt', file_backed_memory=0)
     node.restart_compute()
     try:
         server = create(host='ram')
         assert server.status == 'ERROR'
-        told = [line for line in node.compute.output.splitlines() if 'fbm hook on ram' in line]
-        assert any('its memory is not file-backed' in line for line in told), node.compute.tail()
+        lines = [line for line in node.compute.output.splitlines() if 'fbm hook on ram' in line]
+        assert any('its memory is not file-backed' in line for line in lines), node.compute.tail()
         assert server.show()['OS-EXT-SRV-ATTR:instance_name'] not in node.host.virsh('list').stdout
-        told = node.status('upgrade', 'check', '--json')
-        assert 'started when nova.conf said enabled, and it says disabled now' in told
+        found = node.status('upgrade', 'check', '--json').stdout
+        assert 'started when nova.conf said enabled, and it says disabled now' in found
     finally:
         node.configure('libvirt', file_backed_memory=node.capacity)
         node.restart_compute()
@@ -185,7 +190,7 @@ AWAY = 60.0
 
 
 def assert_nothing_wrong(cloud, servers):
-    """Placement says what it should, the servers are whole, and they move."""
+    """Placement holds what it should, and the servers are whole."""
     for node in (cloud.disk, cloud.ram):
         assert own_traits(cloud, node) == (ENABLED | DISK if node is cloud.disk else ENABLED)
         assert cloud.memory(node.name)['total'] == node.capacity
@@ -196,38 +201,37 @@ def assert_nothing_wrong(cloud, servers):
 
 
 @pytest.mark.parametrize(
-    'trouble', ['compute restarted', 'agent killed', 'Placement away', 'tokens expired']
+    'fault', ['compute restarted', 'agent killed', 'Placement away', 'tokens expired']
 )
-def test_troubles(cloud, boot, trouble):
+def test_faults(cloud, boot, fault):
     """When it is over, nothing is wrong and nothing was, and the server moves."""
     overwrites = {node: node.overwrites() for node in cloud.nodes.values()}
     server = boot(host='disk')
     counted = server.guest().counter()
-    if trouble == 'compute restarted':
+    if fault == 'compute restarted':
         cloud.disk.restart_compute()
         cloud.disk.agent.pass_now()
-    elif trouble == 'agent killed':
+    elif fault == 'agent killed':
         cloud.disk.agent.child.kill()
         cloud.disk.restart_agent()
-    elif trouble == 'Placement away':
+    elif fault == 'Placement away':
         cloud.control.apis['placement'].child.kill()
         try:
             # A live migration now would leave the server in ERROR: Nova's conductor fails before
-            # it asks the scheduler.
+            # it calls the scheduler.
             time.sleep(AWAY)
             for node in cloud.nodes.values():
-                # The hook is told all the same.
-                assert node.state() == ('enabled' if node.capacity else 'disabled')
+                # host.json is kept up to date all the same.
+                assert node.state().configured == ('enabled' if node.capacity else 'disabled')
             assert server.guest().counts()
         finally:
             cloud.control.apis['placement'].start()
-            cloud.control.apis['placement'].wait()
         for node in cloud.nodes.values():
             node.agent.pass_now()
     else:
         # The first token of each service ends by itself, and then all others at once.
         time.sleep(max(0.0, cloud.up_since + TOKEN_SECONDS - time.monotonic()))
-        cloud.control.forget_tokens()
+        cloud.control.keystone.forget_tokens()
         cloud.api.log_in_again()
         for node in cloud.nodes.values():
             node.agent.pass_now()

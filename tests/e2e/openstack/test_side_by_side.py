@@ -21,7 +21,7 @@ def rows(table_path):
 
 
 def is_whole(outcomes):
-    """Tell whether each case was tried both ways."""
+    """Whether each case was tried both ways."""
     return all(len(row) == 2 for row in outcomes.values())
 
 
@@ -37,7 +37,7 @@ def ours(request, cloud):
 
 @pytest.mark.parametrize('case', CASES)
 def test_case(cloud, boot, create, rows, ours, case):
-    """Nova alone fails late and leaves a server in ERROR; with our parts it is told early why."""
+    """Nova alone fails late and leaves a server in ERROR; with our parts it is refused early."""
     outcome = side_by_side.CASES[case](cloud, boot, create)
     rows[case][ours] = outcome
     print(outcome)
@@ -53,15 +53,15 @@ def test_case(cloud, boot, create, rows, ours, case):
     else:
         assert outcome.status == 'ERROR'
     if ours and case in (TO_DISABLED, TO_ENABLED, PAGES):
-        assert 'File-backed memory: name another host, or none' in outcome.words
+        assert 'File-backed memory: name another host, or none' in outcome.reason
     if not ours:
-        assert 'File-backed' not in outcome.words
+        assert 'File-backed' not in outcome.reason
 
 
 def test_the_documentation_shows_this_table(rows, tmp_path):
     """But for the times, which are those of the run that it is a copy of.
 
-    `SIDE_BY_SIDE=doc/source/admin/side-by-side.inc make E2E=cloud e2e` makes it anew.
+    `SIDE_BY_SIDE=doc/source/admin/side-by-side.inc make E2E=cloud e2e` makes it again.
     """
     if not is_whole(rows):
         pytest.skip('only some of the cases have run')
