@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever others do, and whenever: nothing foreign is lost, and one pass puts things right.
+"""Whatever others write, and whenever: nothing foreign is lost, and one pass repairs the rest.
 
 The agent and its adversaries speak to the real Placement over HTTP. What that did is read from
-Placement's own database, all of it, after *each* of the agent's requests: so a row that changed is
-held against the request that changed it, and not against the writer who came in between.
+Placement's own database, all of it, after *each* of the agent's requests: so a changed row is
+attributed to the request that changed it, and not to the writer who came in between.
 
 HYPOTHESIS_PROFILE=shrink makes the example that failed as small as it can, in minutes;
 HYPOTHESIS_PROFILE=thorough looks for a quarter of an hour, and elsewhere each time.
@@ -14,7 +14,7 @@ import os
 import sqlite3
 import sys
 import uuid as uuids
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 import hypothesis
 import pytest
@@ -31,9 +31,10 @@ from fbm_placement import errors, reconcile, settings
 from fbm_placement.agent import Agent
 from fbm_placement.conf import reader
 from tests.fitting_host import FittingHost
+from tests.services.expected import DISK_TRAIT, ENABLED_TRAIT, UNHEALTHY_TRAIT, inventory
 from tests.services.nova_compute import ComputeError, NovaCompute
+from tests.services.nova_conf import NovaConf, admin_token
 from tests.services.placement import PlacementServer
-from tests.services.server import write_ini
 
 SETTINGS = hypothesis.settings(
     deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
@@ -44,7 +45,7 @@ DEFAULT = hypothesis.settings(
     max_examples=16,
     stateful_step_count=7,
     derandomize=True,
-    # To shrink an example takes minutes, and the test's time is over before it is told.
+    # To shrink an example takes minutes: the test would time out before the report.
     phases=[hypothesis.Phase.generate],
 )
 PROFILES = {
@@ -59,20 +60,14 @@ PROFILE = os.environ.get('HYPOTHESIS_PROFILE', 'default')
 DRAM_MIB = 65536
 # More than DRAM, as much (which looks like nova-compute's report), and less than instances have.
 SIZES = st.sampled_from([1048576, DRAM_MIB, 1024])
-SIZES_OR_DISABLED = st.sampled_from([1048576, DRAM_MIB, 1024, 0])
+SIZES_OR_DISABLED = SIZES | st.just(0)
 RESERVES = st.sampled_from([0, 512])
-LOOKUPS = st.sampled_from(['compute_id', 'uuid', 'name'])
 FOREIGN_TRAITS = ['CUSTOM_RACK_7', 'CUSTOM_FILE_BACKED', 'COMPUTE_RESCUE_BFV', 'HW_CPU_X86_SSE']
 FOREIGN_CLASSES = ['VCPU', 'DISK_GB', 'CUSTOM_LICENCE']
 AGGREGATES = [str(uuids.UUID(int=number)) for number in (1, 2)]
-# Written out, here and in `target`: what the agent believes to be right isn't asked of the agent.
-ENABLED = 'CUSTOM_FILE_BACKED_MEMORY'
-DISK = 'CUSTOM_FILE_BACKED_MEMORY_DISK'
-OWN_TRAITS = [ENABLED, DISK, 'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY']
+OWN_TRAITS = [ENABLED_TRAIT, DISK_TRAIT, UNHEALTHY_TRAIT]
 MEMORY = 'MEMORY_MB'
 LARGEST = 2**31 - 1
-
-Row = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -85,12 +80,12 @@ class Snapshot:
     """Those that Placement knows at all."""
     generation: int | None
     """None: the provider doesn't exist."""
-    foreign: frozenset[Row]
+    foreign: frozenset[tuple[object, ...]]
     """Every row of every other thing, with the name of its table, down to its time stamps."""
 
 
 class Database:
-    """Placement's database, read between two requests, when nobody writes."""
+    """Placement's database, read between two requests, when there is no writer."""
 
     def __init__(self, server):
         path = server.directory / 'placement.sqlite'
@@ -101,84 +96,62 @@ class Database:
     def close(self):
         self._connection.close()
 
-    def look(self, uuid):
-        """Return what there is now, with the eyes of provider `uuid`."""
-        # SQLite's own word for "somebody has written since"; most requests don't.
+    def snapshot(self, uuid):
+        """Return what there is now; ours is what belongs to provider `uuid`."""
+        # It changes with each write, and most requests don't write.
         version = (uuid, *self._connection.execute('PRAGMA data_version').fetchone())
         if self._seen is None or self._seen[0] != version:
             self._seen = version, self._read(uuid)
         return self._seen[1]
 
     def _read(self, uuid):
+        names = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         tables = {
-            table: self._rows(table)
-            for (table,) in self._connection.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table'"
-            )
+            name: [dict(row) for row in self._connection.execute(f'SELECT * FROM {name}')]
+            for (name,) in names
         }
         traits = {row['id']: row['name'] for row in tables['traits']}
         classes = {row['id']: row['name'] for row in tables['resource_classes']}
         provider = next((r for r in tables['resource_providers'] if r['uuid'] == uuid), None)
-        here = None if provider is None else provider['id']
-        inventory, own, existing, foreign = None, set(), set(), set()
+        memory, own, existing, foreign = None, set(), set(), set()
         for table, rows in tables.items():
             for row in rows:
-                ours = here is not None and row.get('resource_provider_id') == here
+                ours = provider and row.get('resource_provider_id') == provider['id']
+                trait = traits.get(row.get('trait_id'))
                 if table == 'traits' and row['name'] in OWN_TRAITS:
                     existing.add(row['name'])
-                elif table == 'inventories' and ours and _is_memory(row, classes):
-                    inventory = _inventory(row)
                 elif (
-                    table == 'resource_provider_traits'
-                    and ours
-                    and traits[row['trait_id']] in OWN_TRAITS
+                    table == 'inventories' and ours and classes[row['resource_class_id']] == MEMORY
                 ):
-                    own.add(traits[row['trait_id']])
+                    memory = {field: row[field] for field in MEMORY_FIELDS}
+                elif table == 'resource_provider_traits' and ours and trait in OWN_TRAITS:
+                    own.add(trait)
                 else:
                     # Any write to the provider changes these two.
                     changes = {'generation', 'updated_at'} if row is provider else set()
                     foreign.add((table, *(row[key] for key in row if key not in changes)))
         return Snapshot(
-            inventory=inventory,
+            inventory=memory,
             own_traits=frozenset(own),
             existing_own_traits=frozenset(existing),
             generation=None if provider is None else provider['generation'],
             foreign=frozenset(foreign),
         )
 
-    def _rows(self, table):
-        return [dict(row) for row in self._connection.execute(f'SELECT * FROM {table}')]
-
-
-def _is_memory(row, classes):
-    return classes[row['resource_class_id']] == MEMORY
-
-
-def _inventory(row):
-    return {field: row[field] for field in MEMORY_FIELDS}
-
 
 def target(size, reserved):
-    """Return what Placement should say: the inventory (None: it is nova-compute's), our traits."""
+    """Return what Placement should hold: the inventory (None: nova-compute's), our traits."""
     if not size:
         return None, frozenset()
-    inventory = {
-        'total': size,
-        'reserved': reserved,
-        'min_unit': 1,
-        'max_unit': size,
-        'step_size': 1,
-        'allocation_ratio': 1.0,
-    }
-    return inventory, frozenset({ENABLED, DISK})
+    return inventory(size, reserved=reserved), frozenset({ENABLED_TRAIT, DISK_TRAIT})
 
 
 def action(name, **arguments):
-    """One thing that somebody else does: a method of AgentAndOthers, and what it is given."""
+    """One thing that another client does: a method of AgentAndOthers, and its arguments."""
     return st.tuples(st.just(name), st.fixed_dictionaries(arguments))
 
 
-# Mostly one at a time, so that whoever overlooks one is found.
+# Mostly one at a time, so that an agent that overlooks one fails.
 MEMORY_FIELDS = {
     'total': st.integers(777, LARGEST),
     'reserved': st.integers(0, 777),
@@ -198,19 +171,19 @@ OTHERS = st.one_of(
     action('instance_comes', memory_mib=st.sampled_from([1, 2048, 16384])),
     action('instance_goes'),
     action('memory_overwritten', fields=MEMORY_CHANGES),
-    action('own_trait_changed', trait=st.sampled_from(OWN_TRAITS)),
-    action('foreign_trait_changed', trait=st.sampled_from(FOREIGN_TRAITS)),
+    action('trait_changed', trait=st.sampled_from(OWN_TRAITS)),
+    action('trait_changed', trait=st.sampled_from(FOREIGN_TRAITS)),
     action(
         'foreign_class_changed',
         resource_class=st.sampled_from(FOREIGN_CLASSES),
         total=st.integers(1, 99),
     ),
     action('aggregates_changed', aggregates=st.lists(st.sampled_from(AGGREGATES), unique=True)),
-    action('own_trait_forgotten', trait=st.sampled_from(OWN_TRAITS)),
+    action('own_trait_deleted', trait=st.sampled_from(OWN_TRAITS)),
     action('memory_deleted'),
     action('provider_deleted', back=st.sampled_from([None, 'bare', 'reported'])),
     action('child_changed'),
-    action('neighbour_changed', trait=st.sampled_from(OWN_TRAITS + FOREIGN_TRAITS)),
+    action('other_host_changed', trait=st.sampled_from(OWN_TRAITS + FOREIGN_TRAITS)),
 )
 
 # What others do before the n-th request of a pass. Turning on takes 10 requests at most, and a try
@@ -218,23 +191,22 @@ OTHERS = st.one_of(
 INTERRUPTIONS = st.dictionaries(st.integers(1, 12), OTHERS, max_size=4)
 
 # What they do before that. In each rule, and not a rule of its own: hypothesis leaves whole rules
-# out of an example, and one without the others tells little.
+# out of an example, and one without the others tests little.
 FIRST = st.lists(OTHERS, min_size=1, max_size=3)
 
 # What gives an enabled host's agent something to do.
 DAMAGES = st.one_of(
-    *(
-        action('memory_overwritten', fields=st.fixed_dictionaries({name: values}))
-        for name, values in MEMORY_FIELDS.items()
-    ),
-    action('own_trait_changed', trait=st.sampled_from(OWN_TRAITS)),
-    action('own_trait_forgotten', trait=st.sampled_from(OWN_TRAITS)),
+    action('memory_overwritten', fields=MEMORY_CHANGES),
+    action('trait_changed', trait=st.sampled_from(OWN_TRAITS)),
+    action('own_trait_deleted', trait=st.sampled_from(OWN_TRAITS)),
     action('nova_restarts', offers=st.none() | SIZES),
 )
 
 
 class AgentAndOthers(RuleBasedStateMachine):
-    """One host's agent, its nova-compute, its neighbour and everybody who has admin rights."""
+    """One host's agent, its nova-compute, another host and other clients with admin rights."""
+
+    may_write = True
 
     def __init__(self, server, directory):
         super().__init__()
@@ -242,7 +214,7 @@ class AgentAndOthers(RuleBasedStateMachine):
         self.directory = directory
         self.database = Database(server)
         self.nova = NovaCompute(server.url, memory_mib=DRAM_MIB)
-        self.neighbour = None
+        self.other_host = None
         self.exists = False
         self.instances = []
         self.child = None
@@ -255,7 +227,11 @@ class AgentAndOthers(RuleBasedStateMachine):
 
     # The agent
 
-    @initialize(lookup=LOOKUPS, size=SIZES_OR_DISABLED, reserved=RESERVES)
+    @initialize(
+        lookup=st.sampled_from(['compute_id', 'uuid', 'name']),
+        size=SIZES_OR_DISABLED,
+        reserved=RESERVES,
+    )
     def begin(self, lookup, size, reserved):
         self.lookup = lookup
         self.nova.start()
@@ -271,27 +247,19 @@ class AgentAndOthers(RuleBasedStateMachine):
         self._pass(interruptions)
 
     def _configure(self, size, reserved):
-        path = self.directory / 'nova.conf'
-        (self.directory / 'compute_id').unlink(missing_ok=True)
+        path, compute_id = self.directory / 'nova.conf', self.directory / 'compute_id'
+        compute_id.unlink(missing_ok=True)
         own = {}
         if self.lookup == 'compute_id':
-            (self.directory / 'compute_id').write_text(self.nova.uuid + '\n')
+            compute_id.write_text(self.nova.uuid + '\n')
         else:
             own['resource_provider'] = getattr(self.nova, self.lookup)
-        write_ini(
+        NovaConf(
             path,
             {
-                'DEFAULT': {
-                    'ram_allocation_ratio': 1.0,
-                    'reserved_host_memory_mb': reserved,
-                    'state_path': self.directory,
-                },
+                'DEFAULT': {'reserved_host_memory_mb': reserved, 'state_path': self.directory},
                 'libvirt': {'virt_type': 'kvm', 'file_backed_memory': size},
-                'placement': {
-                    'auth_type': 'admin_token',
-                    'endpoint': self.server.url,
-                    'token': 'admin',
-                },
+                'placement': admin_token(self.server.url),
                 'file_backed_memory': own,
             },
         )
@@ -299,12 +267,12 @@ class AgentAndOthers(RuleBasedStateMachine):
             ['--config-file', str(path)], prog='fbm-agent', description=''
         )
         self.configured = reader.read_settings(self.conf)
-        self.target = self.promised = target(size, reserved)
+        self.target = self.allowed = target(size, reserved)
         self._agent_comes_back()
 
     @rule(first=FIRST, interruptions=INTERRUPTIONS, stop_at=st.none() | st.integers(1, 10))
     def agent_passes(self, first, interruptions, stop_at):
-        """Others write between its requests, and it may be told to end between any two."""
+        """Others write between its requests, and it may be stopped between any two."""
         self._do(*first)
         self._pass(interruptions, stop_at)
 
@@ -314,14 +282,14 @@ class AgentAndOthers(RuleBasedStateMachine):
         at_second_write=st.booleans(),
     )
     def agent_loses_a_race(self, damages, race, at_second_write):
-        """Somebody writes between what it read and what it writes."""
+        """Another client writes between what it read and what it writes."""
         self._do(*damages)
         # Inventory, traits and allocations are read, then inventory and traits are written.
         self._pass({5 if at_second_write else 4: race})
 
     @rule(first=FIRST, each_time=OTHERS)
-    def agent_passes_in_a_storm(self, first, each_time):
-        """Somebody writes before each of its requests, until it gives up."""
+    def agent_loses_every_race(self, first, each_time):
+        """Another client writes before each of its requests, until it gives up."""
         self._do(*first)
         self._pass(dict.fromkeys(range(1, 17), each_time))
 
@@ -341,24 +309,24 @@ class AgentAndOthers(RuleBasedStateMachine):
         try:
             self._watched(work)
         except errors.NotReadyError:
-            # Who says so without a reason fails at rest.
+            # That it is not raised without a reason is checked by _converges().
             pass
         except (errors.ConflictError, errors.BadRequestError):
             # Each of the others can spoil one try.
             assert len(interruptions) >= reconcile.TRIES
 
     @rule(first=FIRST, interruptions=INTERRUPTIONS, dry_run=st.booleans())
-    def somebody_runs_it_by_hand(self, first, interruptions, dry_run):
-        """With --withdraw or --dry-run, beside the service."""
+    def run_by_hand(self, first, interruptions, dry_run):
+        """With --withdraw or --dry-run, while the service runs."""
         self._do(*first)
-        self._may_write = not dry_run
+        self.may_write = not dry_run
         if not dry_run:
-            self.promised = target(0, 0)
+            self.allowed = target(0, 0)
         by_hand = self._new_agent(self.configured if dry_run else settings.DISABLED)
         self._interrupted(by_hand.look if dry_run else by_hand.withdraw, interruptions)
         if not (dry_run or interruptions):
-            assert not self._look().own_traits
-        self.promised = self.target
+            assert not self._snapshot().own_traits
+        self.allowed = self.target
 
     @rule(first=FIRST, damage=DAMAGES)
     def others_rest(self, first, damage):
@@ -370,11 +338,11 @@ class AgentAndOthers(RuleBasedStateMachine):
     def _converges(self):
         """One pass converges, the next one costs one request and writes nothing.
 
-        Where more is allocated than there is, it costs three: that is told until it is over.
+        Where more is allocated than there is, it costs three: that is read until it is over.
         """
-        inventory, own_traits = self.target
-        before = self._look()
-        waits = before.generation is None or (inventory is not None and before.inventory is None)
+        memory, own_traits = self.target
+        before = self._snapshot()
+        waits = before.generation is None or (memory is not None and before.inventory is None)
         if self._agent_remembers_another_provider():
             # It learns that from a pass that fails.
             self._fails_as_not_ready()
@@ -382,20 +350,20 @@ class AgentAndOthers(RuleBasedStateMachine):
             self._fails_as_not_ready()
             return
         self._watched(self._run_pass)
-        after = self._look()
+        after = self._snapshot()
         assert after.own_traits == own_traits
-        assert after.inventory == (inventory or before.inventory)
+        assert after.inventory == (memory or before.inventory)
 
         self._watched(self._run_pass)
         assert self._requests == (3 if self._too_much_is_allocated() else 1)
-        assert self._look() == after
+        assert self._snapshot() == after
 
     def _too_much_is_allocated(self):
-        inventory, _ = self.target
-        if inventory is None or not self.instances:
+        memory, _ = self.target
+        if memory is None or not self.instances:
             return False
         held = sum(resources[MEMORY] for resources in self.nova.allocations().values())
-        return held > inventory['total'] - inventory['reserved']
+        return held > memory['total'] - memory['reserved']
 
     def _agent_comes_back(self):
         self.agent = self._new_agent(self.configured)
@@ -419,12 +387,12 @@ class AgentAndOthers(RuleBasedStateMachine):
         with pytest.raises(errors.NotReadyError):
             self._watched(self._run_pass)
 
-    # What is held against the agent
+    # What is checked of the agent
 
     def _watched(self, work):
         """Let the agent work, and check what each of its requests did."""
         self._requests = 0
-        self._mark = self._look(), self.server.log.stat().st_size
+        self._mark = self._snapshot(), self.server.log.stat().st_size
         try:
             work()
         except (errors.FileBackedMemoryError, errors.StopRequested):
@@ -434,52 +402,55 @@ class AgentAndOthers(RuleBasedStateMachine):
             self._check_last_request()
         finally:
             self._interruptions, self._stop_at = {}, None
-            self._may_write = True
+            self.may_write = True
 
     def _before_request(self):
         self._requests += 1
         self._check_last_request()
         if self._requests in self._interruptions:
             self._do(self._interruptions[self._requests])
-        self._mark = self._look(), self.server.log.stat().st_size
+        self._mark = self._snapshot(), self.server.log.stat().st_size
         if self._requests == self._stop_at:
             raise errors.StopRequested
 
     def _check_last_request(self):
         before, log_position = self._mark
-        after = self._look()
+        after = self._snapshot()
         gone, new = before.foreign - after.foreign, after.foreign - before.foreign
         assert not gone, f'foreign rows changed: {gone} -> {new}'
         assert not new, f'foreign rows appeared: {new}'
         assert before.existing_own_traits <= after.existing_own_traits
 
-        inventory, own_traits = self.promised
-        assert after.inventory in (before.inventory, inventory)
+        memory, own_traits = self.allowed
+        assert after.inventory in (before.inventory, memory)
         assert after.own_traits - before.own_traits <= own_traits
         assert not (before.own_traits - after.own_traits) & own_traits
-        if ENABLED in after.own_traits - before.own_traits:
-            assert after.inventory == inventory, 'promised before the capacity was there'
+        if ENABLED_TRAIT in after.own_traits - before.own_traits:
+            assert after.inventory == memory, 'enabled before the capacity was there'
 
         with self.server.log.open('rb') as log:
             log.seek(log_position)
             answered = [line for line in log.read().decode().splitlines() if ' status: ' in line]
         assert len(answered) <= 1, 'before_request was not called before each request'
         if any('"PUT ' in line for line in answered):
-            assert self._may_write, 'a dry run wrote'
+            assert self.may_write, 'a dry run wrote'
         if any('"PUT /resource_providers/' in line and ' status: 2' in line for line in answered):
             did = (after.inventory, after.own_traits) != (before.inventory, before.own_traits)
             assert did, 'wrote what was there already'
 
-    _may_write = True
-
-    def _look(self):
-        return self.database.look(self.nova.uuid)
+    def _snapshot(self):
+        return self.database.snapshot(self.nova.uuid)
 
     # The others
 
+    def damage(self):
+        """Both inventory and traits are wrong then."""
+        self.nova_restarts(offers=None)
+        self.trait_changed(trait=ENABLED_TRAIT)
+
     def _do(self, *actions):
         for name, arguments in actions:
-            if self.exists or name in ('nova_reports', 'nova_restarts', 'neighbour_changed'):
+            if self.exists or name in ('nova_reports', 'nova_restarts', 'other_host_changed'):
                 getattr(self, name)(**arguments)
 
     def nova_reports(self, refresh):
@@ -512,15 +483,8 @@ class AgentAndOthers(RuleBasedStateMachine):
         with _may_be_refused():
             self.nova.call('DELETE', f'{self._path}/inventories/{MEMORY}')
 
-    def own_trait_changed(self, trait):
-        self.foreign_trait_changed(trait)
-
-    def foreign_trait_changed(self, trait):
-        """Taken away where it is, added where it isn't."""
-        if trait in self.nova.traits():
-            self.nova.change_traits(remove={trait})
-        else:
-            self.nova.change_traits(add={trait})
+    def trait_changed(self, trait):
+        self.nova.toggle_trait(trait)
 
     def foreign_class_changed(self, resource_class, total):
         if resource_class.startswith('CUSTOM_'):
@@ -531,14 +495,10 @@ class AgentAndOthers(RuleBasedStateMachine):
         self.nova.call('PUT', f'{self._path}/inventories', body=body)
 
     def aggregates_changed(self, aggregates):
-        body = {
-            'resource_provider_generation': self.nova.generation(),
-            'aggregates': sorted(aggregates),
-        }
-        self.nova.call('PUT', f'{self._path}/aggregates', body=body)
+        self.nova.set_aggregates(sorted(aggregates))
 
-    def own_trait_forgotten(self, trait):
-        """Tidied away: deleted from Placement altogether, if no other provider has it."""
+    def own_trait_deleted(self, trait):
+        """From Placement altogether, if no other provider has it."""
         if self.exists and trait in self.nova.traits():
             self.nova.change_traits(remove={trait})
         with _may_be_refused():
@@ -555,8 +515,7 @@ class AgentAndOthers(RuleBasedStateMachine):
         if self.lookup == 'name':
             self.nova.uuid = str(uuids.UUID(int=uuids.UUID(self.nova.uuid).int ^ 1))
         if back == 'bare':
-            new = {'uuid': self.nova.uuid, 'name': self.nova.name}
-            self.nova.call('POST', '/resource_providers', body=new)
+            self.nova.create_provider()
             self.exists = True
         elif back == 'reported':
             self.nova_reports(refresh=True)
@@ -564,34 +523,21 @@ class AgentAndOthers(RuleBasedStateMachine):
     def child_changed(self):
         """A child provider, as for a NUMA cell or a GPU, comes or goes."""
         if self.child:
-            self.nova.call('DELETE', f'/resource_providers/{self.child}')
+            self.child.delete()
             self.child = None
             return
-        self.child = str(uuids.uuid4())
-        new = {
-            'uuid': self.child,
-            'name': f'{self.nova.name}_child',
-            'parent_provider_uuid': self.nova.uuid,
-        }
-        self.nova.call('POST', '/resource_providers', body=new)
-        path = f'/resource_providers/{self.child}'
-        inventories = {
-            'resource_provider_generation': 0,
-            'inventories': {MEMORY: {'total': 4096}},
-        }
-        self.nova.call('PUT', f'{path}/inventories', body=inventories)
-        self.nova.create_traits(OWN_TRAITS)
-        traits = {'resource_provider_generation': 1, 'traits': OWN_TRAITS}
-        self.nova.call('PUT', f'{path}/traits', body=traits)
+        self.child = NovaCompute(self.server.url)
+        self.child.create_provider(parent=self.nova.uuid)
+        memory = {'resource_class': MEMORY, 'total': 4096}
+        self.child.call('POST', f'/resource_providers/{self.child.uuid}/inventories', body=memory)
+        self.child.change_traits(add=OWN_TRAITS)
 
-    def neighbour_changed(self, trait):
+    def other_host_changed(self, trait):
         """Another host of the same kind, with the same traits."""
-        if self.neighbour is None:
-            self.neighbour = NovaCompute(self.server.url).start()
-        elif trait in self.neighbour.traits():
-            self.neighbour.change_traits(remove={trait})
+        if self.other_host is None:
+            self.other_host = NovaCompute(self.server.url).start()
         else:
-            self.neighbour.change_traits(add={trait})
+            self.other_host.toggle_trait(trait)
 
     @property
     def _path(self):
@@ -606,16 +552,14 @@ class AgentAndOthers(RuleBasedStateMachine):
             self._leave_nothing_behind()
 
     def _a_fresh_agent_finds_nothing_to_do(self):
-        """But for the traits that somebody deleted: all three exist after an agent's start."""
-        before = self._look()
+        """But for deleted traits: all three exist after an agent's start."""
+        before = self._snapshot()
         self._agent_comes_back()
         with contextlib.suppress(errors.NotReadyError):
             self._watched(self._run_pass)
-        after = self._look()
+        after = self._snapshot()
         assert after.existing_own_traits == set(OWN_TRAITS)
-        assert asdict(before) | {'existing_own_traits': None} == asdict(after) | {
-            'existing_own_traits': None
-        }
+        assert replace(before, existing_own_traits=after.existing_own_traits) == after
 
     def _leave_nothing_behind(self):
         """The next example finds no trait in use, and no trait at all of ours."""
@@ -627,10 +571,10 @@ class AgentAndOthers(RuleBasedStateMachine):
             if self.exists:
                 self.nova.delete()
                 self.exists = False
-            if self.neighbour is not None:
-                self.neighbour.delete()
+            if self.other_host is not None:
+                self.other_host.delete()
             for trait in OWN_TRAITS:
-                self.own_trait_forgotten(trait)
+                self.own_trait_deleted(trait)
         finally:
             self.database.close()
 
@@ -647,7 +591,7 @@ def _may_be_refused():
 
 @pytest.fixture(scope='module')
 def own_placement(tmp_path_factory):
-    """A Placement where nobody else has our traits, so that they can be deleted."""
+    """A Placement where no other host has our traits, so that they can be deleted."""
     with PlacementServer(tmp_path_factory.mktemp('placement-of-properties')) as server:
         yield server
 
@@ -681,18 +625,18 @@ RACES = [
     ('nova_restarts', {'offers': 1048576}),
     ('instance_comes', {'memory_mib': 1}),
     ('memory_overwritten', {'fields': {'max_unit': 777}}),
-    ('own_trait_changed', {'trait': ENABLED}),
-    ('own_trait_changed', {'trait': 'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY'}),
-    ('foreign_trait_changed', {'trait': 'CUSTOM_RACK_7'}),
+    ('trait_changed', {'trait': ENABLED_TRAIT}),
+    ('trait_changed', {'trait': UNHEALTHY_TRAIT}),
+    ('trait_changed', {'trait': 'CUSTOM_RACK_7'}),
     ('foreign_class_changed', {'resource_class': 'DISK_GB', 'total': 99}),
     ('aggregates_changed', {'aggregates': AGGREGATES}),
-    ('own_trait_forgotten', {'trait': DISK}),
+    ('own_trait_deleted', {'trait': DISK_TRAIT}),
     ('memory_deleted', {}),
     ('provider_deleted', {'back': None}),
     ('provider_deleted', {'back': 'bare'}),
     ('provider_deleted', {'back': 'reported'}),
     ('child_changed', {}),
-    ('neighbour_changed', {'trait': ENABLED}),
+    ('other_host_changed', {'trait': ENABLED_TRAIT}),
 ]
 
 
@@ -702,17 +646,16 @@ RACES = [
 def test_anything_may_happen_before_each_request(machine, race):
     """The pass has both to write, and loses the race once; or there is none to lose."""
     for position in range(1, 8):
-        machine.nova_restarts(offers=None)
-        machine.own_trait_changed(trait=ENABLED)
+        machine.damage()
         machine._pass({position: race})
         machine._converges()
 
 
 @pytest.mark.parametrize('dry_run', [True, False])
-def test_somebody_may_run_it_by_hand(machine, dry_run):
-    machine.own_trait_forgotten(trait=OWN_TRAITS[-1])
+def test_it_may_be_run_by_hand(machine, dry_run):
+    machine.own_trait_deleted(trait=OWN_TRAITS[-1])
     machine.memory_overwritten(fields={'total': 777})
-    machine.somebody_runs_it_by_hand(first=[], interruptions={}, dry_run=dry_run)
+    machine.run_by_hand(first=[], interruptions={}, dry_run=dry_run)
     machine._converges()
 
 
@@ -737,14 +680,13 @@ def test_a_provider_of_another_uuid_is_found_by_its_name(machine):
 
 def test_it_may_be_stopped_before_each_request(machine):
     for position in range(1, 8):
-        machine.nova_restarts(offers=None)
-        machine.own_trait_changed(trait=ENABLED)
+        machine.damage()
         machine._pass({}, stop_at=position)
         machine._converges()
 
 
-def test_a_full_look_tells_a_provider_made_anew_from_the_old_one(own_placement, tmp_path):
-    """Deleted and made again between two passes, it can be at the old one's generation."""
+def test_a_full_pass_tells_a_recreated_provider_from_the_old_one(own_placement, tmp_path):
+    """Deleted and created between two passes, it can be at the old one's generation."""
     machine = AgentAndOthers(own_placement, tmp_path)
     try:
         machine.nova.knows_file_backed_memory(DRAM_MIB)
