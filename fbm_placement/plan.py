@@ -5,7 +5,7 @@ The agent owns the MEMORY_MB inventory while the host is enabled, and its own tr
 changes no other resource class, provider or trait.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 from fbm_placement import names
 from fbm_placement.model import Problem
@@ -88,6 +88,10 @@ class Target:
         return wanted | {names.TRAIT_UNHEALTHY} if closed else wanted
 
 
+WITHDRAWN = Target(inventory=None, own_traits=frozenset())
+"""Of a disabled host, and for uninstalling: no traits, the inventory is left to nova-compute."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """A field or trait that differs from what it should be."""
@@ -98,28 +102,12 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class PutInventory:
-    """Replace the MEMORY_MB record."""
-
-    inventory: Inventory
-
-
-@dataclass(frozen=True)
-class PutTraits:
-    """Replace the provider's set of traits, foreign ones included."""
-
-    traits: frozenset[str]
-
-
-Step = PutInventory | PutTraits
-
-
-@dataclass(frozen=True)
 class Plan:
     """The steps to the target, in their order."""
 
     differences: tuple[Difference, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Inventory | frozenset[str], ...]
+    """What to write: the MEMORY_MB record, or the provider's whole set of traits."""
     waiting_for: str | None = None
     """What another service has to do before there can be steps."""
 
@@ -130,16 +118,23 @@ def target(settings: Settings, facts: HostFacts) -> Target:
     While enabled the six fields are those that nova-compute itself reports
     (``LibvirtDriver.update_provider_tree`` in nova/virt/libvirt/driver.py).
     """
-    inventory = _offered(settings) if settings.enabled else None
-    traits = {names.TRAIT_UNHEALTHY} if facts.unhealthy else set()
+    inventory = None
+    if settings.enabled:
+        inventory = Inventory(
+            total=settings.capacity_mib,
+            reserved=settings.reserved_mib,
+            min_unit=1,
+            max_unit=settings.capacity_mib,
+            step_size=1,
+            allocation_ratio=1.0,
+        )
+    traits = frozenset({names.TRAIT_UNHEALTHY}) if facts.unhealthy else frozenset()
     if facts.draining:
-        return _draining(facts, inventory, frozenset(traits))
+        return _draining(facts, inventory, traits)
     if not settings.enabled:
-        return Target(inventory=None, own_traits=frozenset())
-    traits.add(names.TRAIT_ENABLED)
-    if facts.store_is_disk:
-        traits.add(names.TRAIT_DISK)
-    return Target(inventory, frozenset(traits))
+        return WITHDRAWN
+    disk = {names.TRAIT_DISK} if facts.store_is_disk else set()
+    return Target(inventory, traits | {names.TRAIT_ENABLED} | disk)
 
 
 def _draining(facts: HostFacts, inventory: Inventory | None, traits: frozenset[str]) -> Target:
@@ -151,21 +146,6 @@ def _draining(facts: HostFacts, inventory: Inventory | None, traits: frozenset[s
         kept = frozenset({names.TRAIT_DISK})
         return Target(inventory, traits | {names.TRAIT_ENABLED}, kept_traits=kept)
     return Target(inventory, traits)
-
-
-def _offered(settings: Settings) -> Inventory:
-    return Inventory(
-        total=settings.capacity_mib,
-        reserved=settings.reserved_mib,
-        min_unit=1,
-        max_unit=settings.capacity_mib,
-        step_size=1,
-        allocation_ratio=1.0,
-    )
-
-
-WITHDRAWN = Target(inventory=None, own_traits=frozenset())
-"""For uninstalling: the traits are removed, the inventory is left to nova-compute."""
 
 
 def make_plan(goal: Target, seen: Observation) -> Plan:
@@ -181,15 +161,15 @@ def make_plan(goal: Target, seen: Observation) -> Plan:
             waiting_for='nova-compute has not created the MEMORY_MB inventory yet, or another '
             'client deleted it: is nova-compute running on this host? If it is, restart it',
         )
-    steps: list[Step] = []
+    steps: list[Inventory | frozenset[str]] = []
     current, wanted = seen.traits, goal.traits(seen.traits)
     if goal.inventory is not None and goal.inventory != seen.inventory:
         if names.TRAIT_UNHEALTHY in wanted - current:
             current |= {names.TRAIT_UNHEALTHY}
-            steps.append(PutTraits(current))
-        steps.append(PutInventory(goal.inventory))
+            steps.append(current)
+        steps.append(goal.inventory)
     if current != wanted:
-        steps.append(PutTraits(wanted))
+        steps.append(wanted)
     return Plan(_differences(goal, seen), tuple(steps))
 
 
@@ -217,19 +197,12 @@ def overcommitment(goal: Target, seen: Observation) -> str | None:
 
 
 def _differences(goal: Target, seen: Observation) -> tuple[Difference, ...]:
-    found: list[Difference] = []
+    found = []
     if goal.inventory is not None and seen.inventory is not None:
-        for field in fields(Inventory):
-            is_, should_be = (getattr(i, field.name) for i in (seen.inventory, goal.inventory))
-            if is_ != should_be:
-                found.append(Difference(field.name, str(is_), str(should_be)))
-    wanted = goal.traits(seen.traits)
-    for trait in sorted(names.OWN_TRAITS):
-        has, should_have = trait in seen.traits, trait in wanted
-        if has != should_have:
-            found.append(Difference(trait, _presence(has), _presence(should_have)))
+        is_, should_be = asdict(seen.inventory), asdict(goal.inventory)
+        differ = [field for field in is_ if is_[field] != should_be[field]]
+        found += [Difference(field, str(is_[field]), str(should_be[field])) for field in differ]
+    for trait in sorted(seen.traits ^ goal.traits(seen.traits)):
+        before, after = ('set', 'not set') if trait in seen.traits else ('not set', 'set')
+        found.append(Difference(trait, before, after))
     return tuple(found)
-
-
-def _presence(there: bool) -> str:
-    return 'set' if there else 'not set'

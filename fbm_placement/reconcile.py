@@ -10,15 +10,7 @@ from oslo_log import log
 
 from fbm_placement import errors, names
 from fbm_placement.placement import PlacementClient, Provider
-from fbm_placement.plan import (
-    Inventory,
-    Observation,
-    Plan,
-    PutInventory,
-    Target,
-    make_plan,
-    overcommitment,
-)
+from fbm_placement.plan import Inventory, Observation, Plan, Target, make_plan, overcommitment
 
 LOG = log.getLogger(__name__)
 
@@ -95,7 +87,8 @@ class Reconciler:
                 if isinstance(exc, errors.BadRequestError):
                     # A trait, or nova-compute's inventory, was deleted since.
                     self._client.create_missing_traits(names.OWN_TRAITS)
-            self._wait(conflict_wait(attempt))
+            longest = FIRST_CONFLICT_WAIT_SECONDS * 2 ** (attempt - 1)
+            self._wait(random.uniform(longest / 2, longest))
         return self._try(goal)
 
     def _try(self, goal: Target) -> PassResult:
@@ -121,18 +114,14 @@ class Reconciler:
 
     def _apply(self, result: PassResult) -> Observation:
         """Write, and return what there is now."""
-        now = result.seen
+        uuid, now = self.provider.uuid, result.seen
         for step in result.plan.steps:
-            if isinstance(step, PutInventory):
-                generation = self._client.put_inventory(
-                    self.provider.uuid, now.generation, step.inventory
-                )
-                now = replace(now, generation=generation, inventory=step.inventory)
+            if isinstance(step, Inventory):
+                generation = self._client.put_inventory(uuid, now.generation, step)
+                now = replace(now, generation=generation, inventory=step)
             else:
-                generation = self._client.put_traits(
-                    self.provider.uuid, now.generation, step.traits
-                )
-                now = replace(now, generation=generation, traits=step.traits)
+                generation = self._client.put_traits(uuid, now.generation, step)
+                now = replace(now, generation=generation, traits=step)
         return now
 
 
@@ -149,9 +138,3 @@ def observe(
     _, traits = client.traits(uuid)
     held = client.allocations(uuid)
     return Observation(generation, record, traits, held.allocated_mib, held.consumers)
-
-
-def conflict_wait(attempt: int) -> float:
-    """Return the seconds to wait after try ``attempt``, counted from 1."""
-    longest = FIRST_CONFLICT_WAIT_SECONDS * 2 ** (attempt - 1)
-    return random.uniform(longest / 2, longest)

@@ -229,7 +229,7 @@ def test_a_bad_request_that_stays_is_told(placement, reconciler) -> None:
 def test_looking_writes_nothing(placement, reconciler) -> None:
     """The dry run."""
     outcome = reconciler.dry_run(ON)
-    assert [type(step) for step in outcome.plan.steps] == [plan.PutInventory, plan.PutTraits]
+    assert outcome.plan.steps == (ON.inventory, FOREIGN | ON.own_traits)
     assert not [call for call in placement.calls if call.startswith(('PUT', 'create'))]
 
 
