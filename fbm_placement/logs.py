@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the agent logs to. nova.conf's logging is meant for Nova: it must never stop the agent."""
+"""Where the agent logs to. nova.conf's logging is for Nova: it must never stop the agent."""
 
 import logging
 import sys
@@ -14,7 +14,7 @@ LOG = log.getLogger(__name__)
 
 
 class _NoUserinfo(logging.Filter):
-    """Takes user names and passwords out of URLs; keystoneauth hides all other secrets."""
+    """Removes user names and passwords from URLs; keystoneauth hides all other secrets."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -24,10 +24,10 @@ class _NoUserinfo(logging.Filter):
 
 
 def to_stderr(conf: cfg.ConfigOpts, prog: str) -> None:
-    """Log what a person at a terminal wants to know.
+    """Log warnings to stderr, for a command that an operator runs.
 
-    Not into nova.conf's log_dir: run by root it would leave a file there that the service, which
-    runs as nova, can't write.
+    Not into nova.conf's log_dir: root would leave a file there that the service, which runs as
+    nova, can't write.
     """
     logging.basicConfig(
         stream=sys.stderr,
@@ -44,31 +44,30 @@ def as_a_service(conf: cfg.ConfigOpts, prog: str, args: Sequence[str] = ()) -> N
     :param args: the command line; only there can a ``log_file`` be meant for the agent
     :raises ConfigurationError: ``log_config_append`` can't be used
     """
-    notes = []
+    warnings = []
     if conf.log_file and not any(arg.startswith(('--log-file', '--logfile')) for arg in args):
-        notes.append(f'log_file = {conf.log_file} is left to nova-compute; --log-file sets one')
+        warnings.append(f'log_file = {conf.log_file} is left to nova-compute; --log-file sets one')
         conf.set_override('log_file', None)
     try:
         log.setup(conf, prog)
     except log.LogConfigError as exc:
         raise errors.ConfigurationError([f'logging: {words.one_line(exc)}']) from exc
     except (OSError, RuntimeError) as exc:
-        # A full disk, a directory of somebody else's, use_journal without systemd-python.
-        notes.append(f'{words.one_line(exc)}; logging to stderr instead')
-        for option in ('log_file', 'log_dir'):
-            conf.set_override(option, None)
-        conf.set_override('use_journal', False)
-        conf.set_override('use_stderr', True)
+        # A full disk, a directory of another user, use_journal without systemd-python.
+        warnings.append(f'{words.one_line(exc)}; logging to stderr instead')
+        overrides = {'log_file': None, 'log_dir': None, 'use_journal': False, 'use_stderr': True}
+        for option, value in overrides.items():
+            conf.set_override(option, value)
         log.setup(conf, prog)
     _harden()
-    for note in notes:
-        LOG.warning('Logging: %s', note)
+    for warning in warnings:
+        LOG.warning('Logging: %s', warning)
 
 
 def _harden() -> None:
     # A full disk must not fill stderr with a traceback for each line.
     logging.raiseExceptions = False
-    # Its warning comes at every try; what it is about is told in our own words.
+    # It warns at each try of what the agent logs itself.
     logging.getLogger('keystoneauth.identity').setLevel(logging.ERROR)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_NoUserinfo())

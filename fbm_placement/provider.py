@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which resource provider is this host's? An option says so, or Nova's compute_id, or the name."""
+"""Which resource provider is this host's: by an option, Nova's compute_id or the host's name."""
 
 import os
 import socket
@@ -17,6 +17,7 @@ HOW_TO_SET = (
     'set [file_backed_memory]resource_provider to its UUID (openstack resource provider list)'
 )
 _LONGEST_COMPUTE_ID = 40
+_OPTION = '[file_backed_memory]resource_provider'
 _STATE_PATH = (
     '[DEFAULT]state_path has a $ that names no option known here: expected the directory that '
     f'nova-compute uses (it holds {COMPUTE_ID_FILE}); write it out without the $, or {HOW_TO_SET}'
@@ -25,22 +26,22 @@ _STATE_PATH = (
 
 @dataclass(frozen=True)
 class Lookup:
-    """What to look for in Placement, and who said so."""
+    """What to search for in Placement, and where that comes from."""
 
     source: str
     uuid: str | None = None
     names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Tell it as messages do."""
-        what = f'UUID {self.uuid}' if self.uuid else 'name ' + ' or '.join(self.names)
+        """Return it as messages have it."""
+        what = f'UUID {self.uuid}' if self.uuid else f'name {" or ".join(self.names)}'
         return f'{what} (from {self.source})'
 
 
 def choose_lookup(
     option: str | None, compute_ids: Mapping[str, str], hostnames: Sequence[str]
 ) -> Lookup:
-    """Decide what to look for: the option, else Nova's compute_id, else the hypervisor's hostname.
+    """Decide what to search for: the option, else compute_id, else the hypervisor's hostname.
 
     :param option: ``[file_backed_memory]resource_provider``, a UUID or a name
     :param compute_ids: path to content of each ``compute_id`` file (nova/virt/node.py)
@@ -48,10 +49,9 @@ def choose_lookup(
     :raises NotReadyError: a compute_id file holds no UUID, or they don't agree
     """
     if option is not None:
-        source = '[file_backed_memory]resource_provider'
         as_uuid = _uuid(option)
-        return Lookup(source, uuid=as_uuid) if as_uuid else Lookup(source, names=(option,))
-    found = {path: _uuid(content.strip()) for path, content in compute_ids.items()}
+        return Lookup(_OPTION, uuid=as_uuid, names=() if as_uuid else (option,))
+    found = {path: _uuid(content) for path, content in compute_ids.items()}
     for path, value in found.items():
         if value is None:
             raise errors.NotReadyError(
@@ -59,10 +59,11 @@ def choose_lookup(
                 f'not start with it either: restore the file, or {HOW_TO_SET}'
             )
     if len(set(found.values())) > 1:
-        told = ', '.join(f'{path} holds {value}' for path, value in found.items())
+        listed = ', '.join(f'{path} holds {value}' for path, value in found.items())
         raise errors.NotReadyError(
-            f'the {COMPUTE_ID_FILE} files do not agree: {told}; nova-compute will not start with '
-            'them either: keep the one that `openstack resource provider list` shows for this host'
+            f'the {COMPUTE_ID_FILE} files do not agree: {listed}; nova-compute will not start '
+            'with them either: keep the one that `openstack resource provider list` shows for '
+            'this host'
         )
     for path, value in found.items():
         return Lookup(path, uuid=value)
@@ -70,7 +71,7 @@ def choose_lookup(
 
 
 def lookup_for(option: str | None, conf: cfg.ConfigOpts) -> Lookup:
-    """Find out what to look for; nothing of the host is read where ``option`` says it.
+    """Return what to search for; with an ``option`` nothing of the host is read.
 
     Raises what ``choose_lookup`` and ``read_compute_ids`` raise.
     """
@@ -80,14 +81,13 @@ def lookup_for(option: str | None, conf: cfg.ConfigOpts) -> Lookup:
 
 
 def read_compute_ids(conf: cfg.ConfigOpts) -> dict[str, str]:
-    """Read every ``compute_id``: beside each configuration file and in ``state_path``.
+    """Read every ``compute_id``: next to each configuration file and in ``state_path``.
 
     :raises NotReadyError: one can't be read
-    :raises ConfigurationError: ``state_path`` interpolates what isn't known here
+    :raises ConfigurationError: ``state_path`` interpolates an option that isn't known here
     """
-    folders = [os.path.dirname(path) for path in conf.config_file]
     try:
-        folders.append(conf.state_path)
+        folders = [*map(os.path.dirname, conf.config_file), conf.state_path]
     except cfg.Error as exc:
         raise errors.ConfigurationError([_STATE_PATH]) from exc
     found = {}
@@ -107,7 +107,7 @@ def read_compute_ids(conf: cfg.ConfigOpts) -> dict[str, str]:
 
 
 def hypervisor_hostnames() -> tuple[str, ...]:
-    """Return what libvirt may tell as this host's name: the canonical name, then the plain one.
+    """Return the names that libvirt may have for this host: the canonical, then the plain one.
 
     libvirt's virGetHostname() asks the resolver to complete a name without a dot, and keeps the
     plain name where the answer is ``localhost``.
@@ -130,17 +130,17 @@ def find_provider(placement: PlacementClient, lookup: Lookup) -> Provider:
     :raises NotReadyError: there is none (yet), there are several, or it isn't a root
     :raises PlacementError: Placement could not be asked
     """
-    found = _search(placement, lookup)
+    queries = [{'uuid': lookup.uuid}] if lookup.uuid else [{'name': n} for n in lookup.names]
+    found = [one for query in queries for one in placement.providers(**query)]
     if not found:
         raise errors.NotReadyError(
             f'Placement has no resource provider with {lookup}; nova-compute creates it when it '
-            f'first reports: is it running on this host? If the provider is another one, '
-            f'{HOW_TO_SET}'
+            f'first reports: is it running on this host? If it is another provider, {HOW_TO_SET}'
         )
     if len(found) > 1:
-        told = ', '.join(f'{provider.name} ({provider.uuid})' for provider in found)
+        listed = ', '.join(f'{provider.name} ({provider.uuid})' for provider in found)
         raise errors.NotReadyError(
-            f'several resource providers fit {lookup}: {told}; {HOW_TO_SET}'
+            f'several resource providers fit {lookup}: {listed}; {HOW_TO_SET}'
         )
     (provider,) = found
     if not provider.is_root:
@@ -156,7 +156,7 @@ def warning(found: Provider, option: str | None, conf: cfg.ConfigOpts) -> str | 
     if option is None:
         return None
     try:
-        ids = {_uuid(text.strip()) for text in read_compute_ids(conf).values()} - {None}
+        ids = {_uuid(text) for text in read_compute_ids(conf).values()} - {None}
     except errors.FileBackedMemoryError:
         return None
     if not ids or found.uuid in ids:
@@ -164,19 +164,13 @@ def warning(found: Provider, option: str | None, conf: cfg.ConfigOpts) -> str | 
     others = ', '.join(sorted(map(str, ids)))
     return (
         f'[file_backed_memory]resource_provider names {found.name} ({found.uuid}), but '
-        f'nova-compute here writes {others} ({COMPUTE_ID_FILE}): if this is not meant, take the '
-        'option away'
+        f'nova-compute here writes {others} ({COMPUTE_ID_FILE}): if this is not meant, remove the '
+        'option'
     )
-
-
-def _search(placement: PlacementClient, lookup: Lookup) -> list[Provider]:
-    if lookup.uuid is not None:
-        return placement.providers(uuid=lookup.uuid)
-    return [found for name in lookup.names for found in placement.providers(name=name)]
 
 
 def _uuid(text: str) -> str | None:
     try:
-        return str(uuid.UUID(text))
+        return str(uuid.UUID(text.strip()))
     except ValueError:
         return None

@@ -2,61 +2,49 @@
 """Signals without handlers: they stay pending until the agent asks for them.
 
 A handler would run inside a request, or deadlock on an Event that the main thread is just taking.
-Blocked signals do neither: a wait ends at once, a request is never cut, and between two requests
-the agent looks whether one has come.
+Blocked signals do neither: a wait ends at once, and a request is never cut.
 """
 
 import signal
-from types import TracebackType
 from typing import Self
 
 _STOP = frozenset({signal.SIGTERM, signal.SIGINT})
-_RELOAD = frozenset({signal.SIGHUP})
+_ALL = _STOP | {signal.SIGHUP}
 
 
 class Signals:
     """Holds SIGTERM, SIGINT and SIGHUP back, for the time of a ``with`` block."""
 
     def __init__(self) -> None:
-        """Start with nothing asked."""
+        """Start with none taken."""
         self._stop = False
         self._reload = False
 
     def __enter__(self) -> Self:
         """Block the signals, for this thread and all that it starts."""
-        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP | _RELOAD)
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Take what is left, so that it doesn't hit on the way out, and restore the mask."""
-        while signal.sigtimedwait(_STOP | _RELOAD, 0):
+    def __exit__(self, *_: object) -> None:
+        """Take the pending ones, which would end the process now, and restore the mask."""
+        while signal.sigtimedwait(_ALL, 0):
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
     def wait(self, seconds: float) -> bool:
-        """Wait; True at once when a signal has come or comes, False when the time is over."""
-        if self._stop or self._reload:
-            return True
-        info = signal.sigtimedwait(_STOP | _RELOAD, max(seconds, 0.0))
-        if info is None:
-            return False
-        if info.si_signo in _STOP:
-            self._stop = True
-        else:
-            self._reload = True
-        return True
+        """Wait; True at once if a signal is pending or comes, False when the time is over."""
+        if not self._stop and not self._reload:
+            info = signal.sigtimedwait(_ALL, max(seconds, 0.0))
+            self._stop = info is not None and info.si_signo in _STOP
+            self._reload = info is not None and not self._stop
+        return self._stop or self._reload
 
     @property
     def stop(self) -> bool:
-        """Whether somebody asked the agent to end."""
+        """Whether the agent was asked to stop."""
         return self._stop or bool(signal.sigpending() & _STOP)
 
     def take_reload(self) -> bool:
-        """Return whether somebody asked to read the configuration again, once for each time."""
+        """Return whether the agent was asked to reload, once for each time."""
         asked, self._reload = self._reload, False
         return asked
