@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fbm-status``: looks at this host for an operator. The agent writes; this only tells."""
+"""``fbm-status``: checks this host for an operator. Only ``hook`` and ``guests`` write."""
 
 import argparse
 import sys
@@ -19,13 +19,9 @@ from fbm_placement.rules import config
 PROG = 'fbm-status'
 
 DESCRIPTION = (
-    "Tells whether this compute host keeps file-backed memory's promise, and what to do where it "
-    'does not. It reads the files that nova-compute reads.'
-)
-EPILOG = (
-    'May file-backed memory be turned on here? fbm-status upgrade check. '
-    'Name files before the command: fbm-status --config-file PATH guests. '
-    'How are the guests backed, and what is left of those that are gone? fbm-status guests.'
+    "Checks this compute host's file-backed memory and shows how to fix what is wrong. It reads "
+    'the files that nova-compute reads; name others before the command: fbm-status --config-file '
+    'PATH guests.'
 )
 
 
@@ -42,7 +38,6 @@ def _run(args: Sequence[str]) -> int:
         args,
         prog=PROG,
         description=DESCRIPTION,
-        epilog=EPILOG,
         cli_opts=(commands,),
         # The hook knows nova.conf from the agent.
         needs_files=lambda conf: conf.command.name != 'hook',
@@ -57,21 +52,19 @@ def _run(args: Sequence[str]) -> int:
 def _add_parsers(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
     upgrade = subparsers.add_parser(
         'upgrade',
-        help='check whether file-backed memory may be turned on here, or is well',
-        description='Exit codes: 0 all is well; 1 there are warnings; 2 there are failures.',
+        help='check whether file-backed memory can be turned on here, or works',
+        description='Exit codes: 0 success; 1 there are warnings; 2 there are failures.',
     )
-    upgrade.add_argument('check', choices=('check',), help='the only thing to do')
     upgrade.add_argument('--json', action='store_true', help='print JSON instead of a table')
-    upgrade.set_defaults(func=_upgrade_check)
     config_parser = subparsers.add_parser(
         'config',
         help='check nova.conf alone, before nova-compute starts',
-        description='Says whether nova.conf lets this host run with what it says about '
-        'file-backed memory. Asks nobody. Exit codes: 0 it does; 2 it does not, every reason is '
-        'on stderr.',
+        description='Checks the options of file-backed memory in nova.conf; sends no request. '
+        'Exit codes: 0 nova-compute may start; 2 it must not, every reason is on stderr.',
     )
-    config_parser.add_argument('check', choices=('check',), help='the only thing to do')
-    config_parser.set_defaults(func=_config_check)
+    for parser, function in ((upgrade, _upgrade_check), (config_parser, _config_check)):
+        parser.add_argument('check', choices=('check',), help='the only command')
+        parser.set_defaults(func=function)
     guests_commands.add_parser(subparsers)
     hook_commands.add_parser(subparsers)
 

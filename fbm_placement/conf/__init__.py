@@ -14,7 +14,7 @@ from fbm_placement.words import one_line
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """Tell oslo-config-generator and the docs this project's own options (not Nova's)."""
+    """Return this project's own options, for oslo-config-generator and the docs."""
     return [(file_backed_memory.GROUP, list(file_backed_memory.AGENT_OPTS))]
 
 
@@ -31,8 +31,7 @@ def load(  # noqa: PLR0913 - by name, and most have a default
 
     ``--config-file`` and ``--config-dir`` replace the defaults as they do for nova-compute.
 
-    :param needs_files: tells from the command line whether it does anything without one
-
+    :param needs_files: whether this command line needs a file
     :raises ConfigurationError: no file was found, or one can't be read or parsed
     :raises SystemExit: argparse ended the program (``--help``, an unknown flag)
     """

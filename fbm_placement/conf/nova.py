@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The few options of Nova that the agent needs, as nova.conf (Nova's module) defines them.
+"""The few options of Nova that the agent needs, as nova/conf/ defines them.
 
-Nova isn't imported: the agent runs where Nova may be of any release. An option of Nova that isn't
-registered here is ignored, but one that a registered option interpolates has to be known.
+Nova isn't imported: it may be of any release, or not installed here. Its other options are
+ignored, but those that a registered option interpolates must be registered, too.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ from oslo_utils import netutils
 from fbm_placement import names
 
 REQUEST_TIMEOUT_SECONDS = 30
-"""keystoneauth's own default is to wait for ever."""
+"""The default of keystoneauth is to wait indefinitely."""
 
 _VERSION_OPTS = ('version', 'min_version', 'max_version')
 
@@ -39,7 +39,7 @@ def _default_opts() -> list[cfg.Opt]:
         cfg.StrOpt('my_ip', default=netutils.get_my_ipv4()),
         cfg.StrOpt('host', default=socket.gethostname()),
         cfg.FloatOpt('ram_allocation_ratio', min=0.0),
-        # Without Nova's min=0: settings.py refuses a negative value, and says which it was.
+        # Without Nova's min=0: rules/config.py refuses a negative value with a better message.
         cfg.IntOpt('reserved_host_memory_mb', default=512),
     ]
 
@@ -64,11 +64,11 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     cfg.set_defaults(session_opts, timeout=REQUEST_TIMEOUT_SECONDS)
     conf.register_opts(session_opts, group=names.PLACEMENT_GROUP)
     adapter_opts = [
-        # Which version is needed is the code's to know; Nova ignores these too.
+        # The code knows which version it needs; Nova ignores these too.
         cfg.Opt(opt.name, type=_ignored) if opt.dest in _VERSION_OPTS else opt  # type: ignore[arg-type]
         for opt in loading.get_adapter_conf_options(include_deprecated=False)
     ]
-    # Without Nova's defaults (nova/conf/placement.py) the look-up in the catalogue fails.
+    # Without Nova's defaults (nova/conf/placement.py) the catalogue has no such service.
     cfg.set_defaults(
         adapter_opts, service_type='placement', valid_interfaces=['internal', 'public']
     )

@@ -20,7 +20,7 @@ from fbm_placement.host.state_file import HostState
 from fbm_placement.host.store import Store
 from fbm_placement.model import Problem
 from fbm_placement.placement import PlacementClient, Provider
-from fbm_placement.settings import DISABLED, AgentOptions, Settings
+from fbm_placement.settings import DISABLED, AgentOptions
 
 DEFAULT_CONNECTION_URI = 'qemu:///system'
 """The default of nova-compute for virt_type kvm and qemu."""
@@ -92,27 +92,15 @@ class Facts:
         """Take the files that nova-compute reads."""
         self._conf = conf
         self._host = HostObserver()
-
-    @functools.cached_property
-    def _configuration(self) -> tuple[Settings, AgentOptions, tuple[str, ...]]:
+        self.forbidden: tuple[str, ...] = ()
+        """Why nova.conf forbids to run; the settings are then those of a disabled host."""
         try:
-            return *reader.read_all(self._conf), ()
+            self.settings, self._options = reader.read_all(conf)
         except errors.ConfigurationError as exc:
-            return DISABLED, AgentOptions(), exc.reasons
-
-    @property
-    def settings(self) -> Settings:
-        """What nova.conf says; ``DISABLED`` where that forbids to run."""
-        return self._configuration[0]
-
-    @property
-    def forbidden(self) -> tuple[str, ...]:
-        """Why nova.conf forbids to run."""
-        return self._configuration[2]
+            self.settings, self._options, self.forbidden = DISABLED, AgentOptions(), exc.reasons
 
     @property
     def post_copy(self) -> bool:
-        """Whether nova.conf permits post-copy live migration."""
         return bool(self._conf.libvirt.live_migration_permit_post_copy)
 
     @functools.cached_property
@@ -122,25 +110,24 @@ class Facts:
 
     @functools.cached_property
     def guests(self) -> tuple[Guest, ...]:
-        """The running guests."""
         return self._host.guests()
 
     @functools.cached_property
     def store(self) -> tuple[Store | None, tuple[Problem, ...]]:
         """The store, on a disabled host the one that it would have, and its problems."""
-        settings, options, _ = self._configuration
-        return self._host.store(settings, options, self.guests)
+        return self._host.store(self.settings, self._options, self.guests)
 
     @functools.cached_property
     def placement(self) -> PlacementView | errors.FileBackedMemoryError:
         """The provider as Placement shows it, or why that is unknown."""
-        settings, options, _ = self._configuration
+        option = self._options.resource_provider
         try:
             client = connection.connect(self._conf)
-            lookup = provider.lookup_for(options.resource_provider, self._conf)
+            lookup = provider.lookup_for(option, self._conf)
             found = provider.find_provider(client, lookup)
-            warning = provider.warning(found, options.resource_provider, self._conf)
-            goal = plan.target(settings, self._host.observe(settings, options).facts)
+            warning = provider.warning(found, option, self._conf)
+            facts = self._host.observe(self.settings, self._options).facts
+            goal = plan.target(self.settings, facts)
             observation = reconcile.observe(client, found.uuid)
         except errors.FileBackedMemoryError as exc:
             return exc
@@ -148,7 +135,6 @@ class Facts:
 
     @property
     def dram_mib(self) -> int | None:
-        """DRAM of this host, MiB; None: unknown."""
         return libvirt.dram_mib()
 
     @property
@@ -162,12 +148,10 @@ class Facts:
 
     @property
     def hook_findings(self) -> Sequence[str]:
-        """What is wrong with the installed hook."""
         return inspection.check()
 
     @property
     def hook_not_enforcing(self) -> str | None:
-        """Why the hook refuses nothing."""
         return hook_status.not_enforcing_reason()
 
     @property
