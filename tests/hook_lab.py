@@ -13,6 +13,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'fbm_placement/hook'
 HOOK = '50-file-backed-memory'
 PROGRAM = '50-file-backed-memory.py'
 SOURCES = {HOOK: PACKAGE / 'files' / HOOK, PROGRAM: PACKAGE / 'program.py'}
+MODES = {HOOK: 0o755, PROGRAM: 0o644}
+NEW = {name: source.read_bytes() for name, source in SOURCES.items()}
+OLD = {HOOK: b'#!/bin/sh\nexit 0\n', PROGRAM: b'old\n'}
 STATE = '/run/fbm-agent/host.json'
 PYTHON = '/usr/bin/python3'
 

@@ -10,11 +10,7 @@ import textwrap
 import pytest
 
 from fbm_placement.hook import installation
-from tests.hook_lab import HOOK, PROGRAM, SOURCES
-
-MODES = {HOOK: 0o755, PROGRAM: 0o644}
-OLD = {HOOK: b'#!/bin/sh\nexit 0\n', PROGRAM: b'old\n'}
-NEW = {name: source.read_bytes() for name, source in SOURCES.items()}
+from tests.hook_lab import HOOK, MODES, NEW, OLD, PROGRAM
 
 KILLED_AT = """
     import os, signal, sys

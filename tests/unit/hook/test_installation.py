@@ -7,11 +7,7 @@ import pytest
 
 from fbm_placement.hook import installation
 from fbm_placement.hook.installation import HookError
-from tests.hook_lab import HOOK, PROGRAM, SOURCES
-
-MODES = {HOOK: 0o755, PROGRAM: 0o644}
-OLD = {HOOK: b'#!/bin/sh\nexit 0\n', PROGRAM: b'old\n'}
-NEW = {name: source.read_bytes() for name, source in SOURCES.items()}
+from tests.hook_lab import HOOK, MODES, NEW, OLD, PROGRAM
 
 
 @pytest.fixture
