@@ -48,7 +48,7 @@ def test_withdrawn_with_guests(boot, make_compute):
     done = own.withdraw()
     assert own.own_traits() == set()
     assert done.stdout.startswith('withdrawn: the traits of ')
-    assert f'1 guest is of Nova still file-backed here ({guest.name} ' in done.stderr
+    assert f'1 Nova guest is still file-backed here ({guest.name} ' in done.stderr
     assert 'its live migration fails' in done.stderr
     assert guest.counts()
 

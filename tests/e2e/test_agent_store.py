@@ -57,7 +57,7 @@ def test_lost_and_mounted_again(boot, make_compute):
         own.host.mount(Tmpfs(96))
         status = agent.pass_now()
         assert f'{MEMORY_BACKING_DIR}/libvirt/qemu is missing' in status
-        assert 'the store was mounted after that' in status
+        assert 'the store was mounted later' in status
         assert own.own_traits() == ENABLED | CLOSED
 
         own.host.stop_libvirtd()
