@@ -29,7 +29,8 @@ sys.stdin.readline()
 libc = ctypes.CDLL(None)
 threading.Thread(target=libc.memset, args=(ctypes.c_void_p(address), 1, 1 << 20)).start()
 libc.usleep(500000)
-libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(4096), mmap.PROT_READ)
+both = mmap.PROT_READ | mmap.PROT_WRITE
+libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(4096), both)
 """
 _AS_QEMU = """
 import os, sys
