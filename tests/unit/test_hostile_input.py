@@ -7,7 +7,6 @@ import pytest
 
 from fbm_placement import connection, errors, provider, words
 from fbm_placement.cmd import agent as command
-from fbm_placement.conf import reader
 from fbm_placement.systemd import Notifier
 from tests.unit.nova_conf_text import ENABLED
 
@@ -22,27 +21,6 @@ project_name = service
 project_domain_id = default
 endpoint_override = http://placement.test
 """
-
-
-@pytest.mark.parametrize(
-    ('text', 'option'),
-    [
-        ('[libvirt]\nfile_backed_memory =\n', '[libvirt]file_backed_memory'),
-        ('[DEFAULT]\nreserved_host_memory_mb =\n', '[DEFAULT]reserved_host_memory_mb'),
-    ],
-)
-def test_nothing_after_the_equals_sign(nova_conf, text, option):
-    """oslo.config reads that as None."""
-    with pytest.raises(errors.ConfigurationError) as caught:
-        reader.read_settings(nova_conf(text))
-    assert f'{option}: nothing after the =' in str(caught.value)
-
-
-def test_an_empty_interval(nova_conf):
-    """The agent's own options too."""
-    with pytest.raises(errors.ConfigurationError) as caught:
-        reader.read_agent_options(nova_conf('[file_backed_memory]\ninterval =\n'))
-    assert '[file_backed_memory]interval: nothing after the =' in str(caught.value)
 
 
 def test_a_file_that_is_not_utf8(home):

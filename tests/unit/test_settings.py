@@ -1,241 +1,128 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the spec forbids, told all at once."""
+"""How options become settings: every error at once, each in one line."""
 
-import dataclasses
+import re
 
 import pytest
 
-from fbm_placement import errors, names, settings
+from fbm_placement import errors
 from fbm_placement.conf import reader
-from fbm_placement.rules import config
+from fbm_placement.settings import AgentOptions, Settings
 
-GOOD = settings.Settings(
-    capacity_mib=4096, reserved_mib=0, virt_type='kvm', ram_allocation_ratio=1.0
-)
-
-RATIO = '[DEFAULT]ram_allocation_ratio'
-RESERVE = '[DEFAULT]reserved_host_memory_mb'
 CAPACITY = '[libvirt]file_backed_memory'
+RESERVE = '[DEFAULT]reserved_host_memory_mb'
+RATIO = '[DEFAULT]ram_allocation_ratio'
 VIRT_TYPE = '[libvirt]virt_type'
+INTERVAL = '[file_backed_memory]interval'
 
 
-def conf_text(
-    file_backed_memory=4096,
-    virt_type='kvm',
-    ram_allocation_ratio='1.0',
-    reserved_host_memory_mb=0,
-):
+def conf_text(capacity='4096', virt_type='kvm', ratio='1.0', reserve='0'):
     """Return the four lines; None leaves one out."""
     lines = {
-        'ram_allocation_ratio': ram_allocation_ratio,
-        'reserved_host_memory_mb': reserved_host_memory_mb,
-        '[libvirt]\nfile_backed_memory': file_backed_memory,
+        'ram_allocation_ratio': ratio,
+        'reserved_host_memory_mb': reserve,
+        '[libvirt]\nfile_backed_memory': capacity,
         'virt_type': virt_type,
     }
     return '[DEFAULT]\n' + ''.join(f'{k} = {v}\n' for k, v in lines.items() if v is not None)
 
 
-def reasons_for(home, **lines):
-    """Return why nova.conf with these lines forbids to run; nothing where it doesn't."""
-    home.write(conf_text(**lines))
-    try:
-        reader.read_settings(home.load())
-    except errors.ConfigurationError as exc:
-        return list(exc.reasons)
-    return []
-
-
-@pytest.mark.parametrize(
-    'changes',
-    [
-        {},
-        {'virt_type': 'qemu'},
-        {'ram_allocation_ratio': 1},
-        {'reserved_mib': 512},
-        {'reserved_mib': 4095},
-        {'capacity_mib': 1},
-        {'capacity_mib': names.PLACEMENT_MAX_INT},
-    ],
-)
-def test_allowed(changes):
-    """A host within the spec may run."""
-    assert list(config.forbidden(dataclasses.replace(GOOD, **changes))) == []
-
-
-@pytest.mark.parametrize(
-    ('changes', 'begins', 'says'),
-    [
-        ({'ram_allocation_ratio': None}, f'{RATIO} is not set:', 'set ram_allocation_ratio = 1.0'),
-        ({'ram_allocation_ratio': 1.5}, f'{RATIO} is 1.5:', 'set ram_allocation_ratio = 1.0'),
-        ({'ram_allocation_ratio': 1.0001}, f'{RATIO} is 1.0001:', 'cannot be overcommitted'),
-        ({'ram_allocation_ratio': 0.9}, f'{RATIO} is 0.9:', 'cannot be overcommitted'),
-        ({'ram_allocation_ratio': 0.0}, f'{RATIO} is 0.0:', 'cannot be overcommitted'),
-        ({'ram_allocation_ratio': float('nan')}, f'{RATIO} is nan:', 'cannot be overcommitted'),
-        ({'ram_allocation_ratio': float('inf')}, f'{RATIO} is inf:', 'cannot be overcommitted'),
-        ({'virt_type': 'lxc'}, f'{VIRT_TYPE} is lxc:', 'set virt_type = kvm'),
-        ({'virt_type': 'parallels'}, f'{VIRT_TYPE} is parallels:', 'or file_backed_memory = 0'),
-        ({'virt_type': 'KVM'}, f'{VIRT_TYPE} is KVM:', 'only kvm and qemu'),
-        ({'reserved_mib': 4096}, f'{RESERVE} is 4096 MiB', 'set reserved_host_memory_mb = 0'),
-        ({'reserved_mib': 4097}, f'{RESERVE} is 4097 MiB', 'leaves nothing for instances'),
-        (
-            {'capacity_mib': names.PLACEMENT_MAX_INT + 1},
-            f'{CAPACITY} is 2147483648 MiB',
-            'at most 2147483647; the unit is MiB, was it meant in KiB or bytes?',
-        ),
-    ],
-)
-def test_forbidden(changes, begins, says):
-    """Each rule of the spec gives one reason: what was seen, and what to set."""
-    (reason,) = config.forbidden(dataclasses.replace(GOOD, **changes))
-    assert reason.startswith(begins)
-    assert says in reason
-
-
-def test_disabled_forbids_nothing():
-    """A host without file-backed memory may be configured in any way."""
-    host = settings.Settings(
-        capacity_mib=0, reserved_mib=512, virt_type='lxc', ram_allocation_ratio=16.0
-    )
-    assert not host.enabled
-    assert list(config.forbidden(host)) == []
-    assert list(config.warnings(host)) == []
-
-
-def test_the_stand_in_for_withdrawing_is_disabled():
-    """``settings.DISABLED`` offers nothing."""
-    assert not settings.DISABLED.enabled
-    assert list(config.forbidden(settings.DISABLED)) == []
-
-
-@pytest.mark.parametrize(
-    ('reserved', 'doubts'), [(0, []), (1, ['is 1: nova-compute 34']), (512, ['is 512:'])]
-)
-def test_warnings(reserved, doubts):
-    """A reserve runs here, but keeps nova-compute 34 from starting: worth a warning."""
-    found = list(config.warnings(dataclasses.replace(GOOD, reserved_mib=reserved)))
-    assert len(found) == len(doubts)
-    for told, expected in zip(found, doubts, strict=True):
-        assert expected in told
-        assert 'set reserved_host_memory_mb = 0' in told
+def reasons_for(home, text, read=reader.read_settings):
+    home.write(text)
+    with pytest.raises(errors.ConfigurationError) as caught:
+        read(home.load())
+    assert str(caught.value) == '; '.join(caught.value.reasons)
+    return list(caught.value.reasons)
 
 
 def test_good_configuration_is_read(home):
     """The four options come from where nova.conf has them."""
-    home.write(conf_text(8192, 'qemu', '1.00', 16))
-    assert reader.read_settings(home.load()) == settings.Settings(
+    home.write(conf_text('8192', 'qemu', '1.00', '16'))
+    read = reader.read_settings(home.load())
+    assert read == Settings(
         capacity_mib=8192, reserved_mib=16, virt_type='qemu', ram_allocation_ratio=1.0
     )
+    assert (read.allocatable_mib, str(read)) == (8176, 'enabled, 8192 MiB')
 
 
 def test_defaults_are_those_of_nova(home):
-    """Nothing set: disabled, kvm, 512 MiB in reserve, no ratio."""
     home.write('')
     read = reader.read_settings(home.load())
-    assert read == settings.Settings(
+    assert read == Settings(
         capacity_mib=0, reserved_mib=512, virt_type='kvm', ram_allocation_ratio=None
     )
-    assert not read.enabled
-
-
-def test_default_reserve_counts(home):
-    """An unset reserve is Nova's 512 MiB, which can be all that is offered."""
-    (reason,) = reasons_for(home, file_backed_memory=512, reserved_host_memory_mb=None)
-    assert reason.startswith(f'{RESERVE} is 512 MiB')
-
-
-def test_unset_ratio_is_not_one(home):
-    """What Nova treats as 1.5 must not pass for 1.0."""
-    (reason,) = reasons_for(home, ram_allocation_ratio=None)
-    assert reason.startswith(f'{RATIO} is not set')
+    assert (read.enabled, str(read)) == (False, 'disabled')
 
 
 @pytest.mark.parametrize(
     ('lines', 'begins', 'expected'),
     [
-        ({'file_backed_memory': -1}, CAPACITY, 'a whole number of MiB'),
-        ({'file_backed_memory': '1e6'}, CAPACITY, 'a whole number of MiB'),
-        ({'file_backed_memory': '1 TiB'}, CAPACITY, 'e.g. 1048576 for 1 TiB'),
-        ({'file_backed_memory': '4096.5'}, CAPACITY, 'a whole number of MiB'),
-        ({'file_backed_memory': 'nan'}, CAPACITY, 'a whole number of MiB'),
-        ({'file_backed_memory': '$nothing'}, CAPACITY, 'a $ that names no option known here'),
-        ({'ram_allocation_ratio': 'one'}, RATIO, 'expected 1.0'),
-        ({'ram_allocation_ratio': '-1.0'}, RATIO, 'expected 1.0'),
-        ({'ram_allocation_ratio': '1,0'}, RATIO, 'expected 1.0'),
-        ({'ram_allocation_ratio': 'nan'}, RATIO, 'is nan'),
-        ({'reserved_host_memory_mb': -1}, RESERVE, '0 or more'),
-        ({'reserved_host_memory_mb': '0.5'}, RESERVE, '0 or more'),
+        ({'capacity': '1e6'}, CAPACITY, 'a whole number of MiB'),
+        ({'capacity': '1 TiB'}, CAPACITY, 'e.g. 1048576 for 1 TiB'),
+        ({'capacity': '4096.5'}, CAPACITY, 'a whole number of MiB'),
+        ({'capacity': 'nan'}, CAPACITY, 'a whole number of MiB'),
+        ({'capacity': '$nothing'}, CAPACITY, 'a $ that names no option known here'),
+        ({'capacity': ''}, CAPACITY, 'nothing after the ='),
+        ({'capacity': '-1'}, CAPACITY, 'a whole number of MiB, 0 or more'),
+        ({'ratio': 'one'}, RATIO, 'expected 1.0'),
+        ({'ratio': '-1.0'}, RATIO, 'expected 1.0'),
+        ({'ratio': '1,0'}, RATIO, 'expected 1.0'),
+        ({'ratio': 'nan'}, RATIO, 'is nan'),
+        # What Nova treats as 1.5 must not pass for 1.0.
+        ({'ratio': None}, RATIO, 'is not set'),
+        ({'reserve': '-1'}, RESERVE, '0 or more'),
+        ({'reserve': '0.5'}, RESERVE, '0 or more'),
+        ({'reserve': ''}, RESERVE, 'nothing after the ='),
+        ({'reserve': 'x', 'capacity': '0'}, RESERVE, '0 or more'),
+        # Unset it is Nova's 512 MiB, which can be all that is offered.
+        ({'reserve': None, 'capacity': '512'}, RESERVE, 'is 512 MiB'),
         ({'virt_type': '$nothing'}, VIRT_TYPE, 'expected kvm or qemu'),
     ],
 )
-def test_unreadable_value(home, lines, begins, expected):
-    """A value that is no number, or absurd, is one reason, in one line, without Python in it."""
-    (reason,) = reasons_for(home, **lines)
+def test_wrong_value(home, lines, begins, expected):
+    """One reason, in one line, without Python in it."""
+    (reason,) = reasons_for(home, conf_text(**lines))
     assert reason.startswith(begins)
     assert expected in reason
     assert '\n' not in reason
     assert 'LocationInfo' not in reason
 
 
-def test_unreadable_value_names_the_file(home):
-    """Where the bad value stands is told: there may be several files."""
-    (reason,) = reasons_for(home, file_backed_memory='much')
+def test_wrong_value_names_the_file(home):
+    """There may be several files."""
+    (reason,) = reasons_for(home, conf_text('much'))
     assert str(home.folder / 'nova.conf') in reason
     assert "'much'" in reason
 
 
-def test_all_reasons_at_once(home):
-    """One edit should mend them all."""
-    told = reasons_for(
-        home,
-        file_backed_memory=names.PLACEMENT_MAX_INT + 1,
-        virt_type='lxc',
-        ram_allocation_ratio=1.5,
-        reserved_host_memory_mb=names.PLACEMENT_MAX_INT + 1,
-    )
-    assert sorted(reason.split()[0] for reason in told) == [RATIO, RESERVE, CAPACITY, VIRT_TYPE]
-
-
-def test_all_reasons_at_once_with_unreadable_values(home):
-    """An unreadable value hides no other reason, and isn't itself told twice."""
-    told = reasons_for(
-        home,
-        file_backed_memory='much',
-        virt_type='lxc',
-        ram_allocation_ratio='one',
-        reserved_host_memory_mb=-1,
-    )
-    assert sorted(reason.split()[0].rstrip(':') for reason in told) == [
+@pytest.mark.parametrize(
+    'values', [('2147483648', 'lxc', '1.5', '2147483648'), ('much', 'lxc', 'one', '-1')]
+)
+def test_all_reasons_at_once(home, values):
+    """A value that can't be read hides no other reason, and is reported once."""
+    own = '[file_backed_memory]\ninterval = 1\nresource_provider = $nothing\n'
+    reasons = reasons_for(home, conf_text(*values) + own, reader.read_all)
+    assert sorted(reason.split()[0].rstrip(':') for reason in reasons) == [
         RATIO,
         RESERVE,
+        INTERVAL,
+        '[file_backed_memory]resource_provider',
         CAPACITY,
         VIRT_TYPE,
     ]
 
 
-def test_the_error_holds_each_reason(home):
-    """The message has all of them, ``reasons`` each."""
-    home.write(conf_text(virt_type='lxc', ram_allocation_ratio=2))
-    with pytest.raises(errors.ConfigurationError) as caught:
-        reader.read_settings(home.load())
-    assert len(caught.value.reasons) == 2
-    assert str(caught.value) == '; '.join(caught.value.reasons)
-
-
-def test_unreadable_reserve_of_a_disabled_host(home):
-    """Disabled or not, a value that can't be read is told."""
-    (reason,) = reasons_for(home, file_backed_memory=0, reserved_host_memory_mb='x')
-    assert reason.startswith(RESERVE)
-
-
 @pytest.mark.parametrize(
     ('text', 'expected'),
     [
-        ('', settings.AgentOptions(None, 60)),
-        ('resource_provider = compute1', settings.AgentOptions('compute1', 60)),
-        ('resource_provider =', settings.AgentOptions(None, 60)),
-        ('resource_provider = "  "', settings.AgentOptions(None, 60)),
-        ('interval = 5', settings.AgentOptions(None, 5)),
-        ('interval = 3600', settings.AgentOptions(None, 3600)),
+        ('', AgentOptions(None, 60, None, 'enforce')),
+        ('resource_provider = compute1', AgentOptions('compute1', 60)),
+        ('resource_provider =', AgentOptions(None, 60)),
+        ('resource_provider = "  "', AgentOptions(None, 60)),
+        ('interval = 5', AgentOptions(None, 5)),
+        ('interval = 3600', AgentOptions(None, 3600)),
+        ('memory_backing_dir = /srv/../srv/fbm/', AgentOptions(None, 60, '/srv/fbm')),
+        ('hook_mode = off', AgentOptions(None, 60, None, 'off')),
     ],
 )
 def test_agent_options(home, text, expected):
@@ -244,20 +131,25 @@ def test_agent_options(home, text, expected):
     assert reader.read_agent_options(home.load()) == expected
 
 
-@pytest.mark.parametrize('interval', ['4', '3601', '-1', 'often', '7.5', '$nothing'])
-def test_wrong_interval(home, interval):
-    """An interval out of its limits is refused with the limits."""
-    home.write(f'[file_backed_memory]\ninterval = {interval}\n')
-    with pytest.raises(errors.ConfigurationError) as caught:
-        reader.read_agent_options(home.load())
-    (reason,) = caught.value.reasons
-    assert reason.startswith('[file_backed_memory]interval: ')
-    assert reason.endswith('expected a whole number of seconds, 5 to 3600')
+@pytest.mark.parametrize(
+    ('line', 'reason'),
+    [
+        *(
+            (f'interval = {value}', '.*; expected a whole number of seconds, 5 to 3600')
+            for value in ('4', '3601', '-1', 'often', '7.5', '$nothing')
+        ),
+        ('interval =', 'nothing after the =; expected a whole number of seconds'),
+        ('memory_backing_dir = ram', 'ram is relative; expected the absolute path of a directory'),
+        ('hook_mode = maybe', '.*; expected enforce or warn or off'),
+    ],
+)
+def test_wrong_agent_option(home, line, reason):
+    (found,) = reasons_for(home, f'[file_backed_memory]\n{line}\n', reader.read_agent_options)
+    assert re.match(rf'\[file_backed_memory\]{line.split()[0]}: {reason}', found)
 
 
-def test_all_wrong_agent_options_at_once(home):
-    """The agent's own options are told together too."""
-    home.write('[file_backed_memory]\ninterval = 1\nresource_provider = $nothing\n')
-    with pytest.raises(errors.ConfigurationError) as caught:
-        reader.read_agent_options(home.load())
-    assert len(caught.value.reasons) == 2
+def test_only_what_is_needed_is_read(home):
+    """Withdrawing needs the provider, and no other option may stop it."""
+    home.write('[file_backed_memory]\ninterval = 1\nresource_provider = compute1\n')
+    read = reader.read_agent_options(home.load(), needed=('resource_provider',))
+    assert read == AgentOptions('compute1')
