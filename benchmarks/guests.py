@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long fbm-status guests looks at a host full of guests, beside reading their mappings."""
+"""How long fbm-status guests scans a host full of guests, relative to reading their mappings."""
 
 import statistics
 import tempfile
@@ -9,12 +9,11 @@ from pathlib import Path
 
 from benchmarks.measurement import Measurement
 from fbm_placement.host import processes
-from fbm_placement.inspection import files_in_use, report
+from fbm_placement.inspection import report
 
 GUESTS = 200
 LIBRARIES = 250
-"""Lines of maps that a QEMU of a distribution has beside its memory: it is linked with much."""
-DESCRIPTORS = 60
+"""Lines of maps that a QEMU of a distribution has besides its memory: it is linked with much."""
 ROUNDS = 9
 BUDGET_MS = 1000
 """Not in the design: what an operator doesn't take for a hang."""
@@ -28,22 +27,21 @@ def run() -> list[Measurement]:
             _guest(proc, pid)
         maps = [proc / str(pid) / 'maps' for pid in range(1, GUESTS + 1)]
 
-        def look() -> None:
+        def scan() -> None:
             guests = processes.running_guests(str(proc))
-            seen = report.see_guests(guests, str(proc))
-            files_in_use.files_in_use(str(proc))
+            seen = report.scan_guests(guests, str(proc))
             if len(seen) != GUESTS or not all(one.files for one in seen):
                 raise RuntimeError(f'not all of the {GUESTS} guests were seen')
 
-        _milliseconds(look)
-        looks, reads = [], []
+        _milliseconds(scan)
+        scans, reads = [], []
         for _ in range(ROUNDS):
-            looks.append(_milliseconds(look))
+            scans.append(_milliseconds(scan))
             reads.append(_milliseconds(lambda: _split(maps)))
     return [
         Measurement(
             f'time, fbm-status guests with {GUESTS} guests',
-            statistics.median(looks),
+            statistics.median(scans),
             statistics.median(reads),
             'splitting each line of maps',
             budget=BUDGET_MS,
@@ -56,9 +54,7 @@ def run() -> list[Measurement]:
 def _guest(proc: Path, pid: int) -> None:
     """Write what the kernel shows of a QEMU."""
     directory = proc / str(pid)
-    (directory / 'fd').mkdir(parents=True)
-    for number in range(DESCRIPTORS):
-        (directory / 'fd' / str(number)).symlink_to('/dev/null')
+    directory.mkdir()
     ram_file = f'/var/lib/libvirt/qemu/ram/libvirt/qemu/{pid}-instance-{pid:08x}/pc.ram'
     arguments = (
         'qemu-system-x86_64',

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What QEMU's command line tells of a guest: whose it is, and what its memory is backed by.
+"""What QEMU's command line shows of a guest: its owner, and what its memory is backed by.
 
-libvirt's XML tells what was asked for; the command line is what QEMU was given.
+libvirt's XML has what was asked for; the command line is what QEMU was given.
 """
 
 import enum
@@ -60,7 +60,7 @@ class Guest:
     name: str
     """libvirt's name of the domain."""
     uuid: str
-    """Of the domain; for Nova's guests that is the instance's."""
+    """Of the domain; for Nova guests that is the instance's."""
     is_nova: bool
     memory_mib: int
     backing: Backing
@@ -68,19 +68,19 @@ class Guest:
     """Paths of the files that hold its memory, one for each NUMA cell."""
 
     def __str__(self) -> str:
-        """Tell it as messages do."""
+        """Return it as messages name it."""
         return f'{self.name} ({self.uuid})'
 
 
 def guest_of(pid: int, argv: Sequence[str]) -> Guest | None:
     """Return the guest that this command line runs; None if it is no QEMU of libvirt's.
 
-    Raises nothing, whatever the command line is: it is anybody's.
+    Raises nothing, whatever the command line is: any process may be called like QEMU.
     """
     if not argv or not _QEMU.match(os.path.basename(argv[0])):
         return None
     options = list(_options(argv))
-    name = next((_name(value) for option, value in options if option == 'name'), None)
+    name = next((_value(value, 'guest') for option, value in options if option == 'name'), None)
     domain_uuid = next((value for option, value in options if option == 'uuid'), None)
     if not name or domain_uuid is None or not _is_uuid(domain_uuid):
         return None
@@ -110,26 +110,20 @@ def _properties(text: str) -> Properties:
             loaded = json.loads(text)
         except (ValueError, RecursionError):
             return {}
-        return {key: _word(value) for key, value in loaded.items()}
+        return {key: 'on' if value is True else str(value) for key, value in loaded.items()}
     # A doubled comma is one that belongs to the value.
-    words = text.replace(',,', '\0').split(',')
-    pairs = (word.replace('\0', ',').partition('=') for word in words)
-    return {key: value if equals else '' for key, equals, value in pairs}
+    parts = text.replace(',,', '\0').split(',')
+    pairs = (part.replace('\0', ',').partition('=') for part in parts)
+    return {key: value for key, _, value in pairs}
 
 
-def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return 'on' if value else 'off'
-    return str(value)
-
-
-def _name(text: str) -> str:
-    properties = _properties(text)
-    return properties.get('guest') or text.partition(',')[0]
+def _value(text: str, name: str) -> str:
+    """Return a property, or what stands before the first comma: its name may be left out."""
+    return _properties(text).get(name) or text.partition(',')[0]
 
 
 def _is_nova(name: str, options: Sequence[tuple[str, str]]) -> bool:
-    """Nova names itself in the SMBIOS of x86 guests (``_get_guest_config_sysinfo``).
+    """Return whether Nova made it: x86 guests have that in SMBIOS (``_get_guest_config_sysinfo``).
 
     Vendors change manufacturer and product (/etc/nova/release), but not the family. Guests of
     other architectures have no such table: there Nova's default instance_name_template decides.
@@ -142,8 +136,7 @@ def _is_nova(name: str, options: Sequence[tuple[str, str]]) -> bool:
 
 
 def _memory_mib(text: str) -> int:
-    properties = _properties(text)
-    size = properties.get('size') or text.partition(',')[0]
+    size = _value(text, 'size')
     number, unit = (size[:-1], size[-1].upper()) if size[-1:].isalpha() else (size, 'M')
     try:
         return round(int(number) * _UNITS_MIB[unit])
@@ -164,9 +157,8 @@ def _ram_backends(options: Sequence[tuple[str, str]]) -> list[Properties]:
 
 
 def _object(text: str) -> Properties:
-    properties = _properties(text)
-    kind = properties.get('qom-type') or text.partition(',')[0]
-    return {'mem-path': '', 'share': 'off'} | properties | {'qom-type': kind}
+    defaults = {'mem-path': '', 'share': 'off'}
+    return defaults | _properties(text) | {'qom-type': _value(text, 'qom-type')}
 
 
 def _is_in_file(backend: Properties) -> bool:

@@ -94,7 +94,7 @@ class HostObserver:
 
         :raises HostError: they can't be seen
         """
-        reason = processes.hidden(mounts.read_mounts())
+        reason = processes.hidden_reason(mounts.read_mounts(), self._proc)
         if reason is not None:
             raise errors.HostError(reason)
         owners = frozenset[int]()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The running guests, from /proc. libvirt isn't asked: it may be what is broken."""
+"""The running guests, from /proc. libvirt isn't asked: it may be what doesn't work."""
 
 import os
 import time
@@ -19,7 +19,7 @@ T = TypeVar('T')
 def running_guests(proc: str = PROC, owners: frozenset[int] | None = None) -> tuple[Guest, ...]:
     """Return every guest that runs here, Nova's and others'.
 
-    :param owners: user ids whose processes count; None: all. Anybody can look like a guest.
+    :param owners: user ids whose processes count; None: all. Any process may be called like QEMU.
     """
     found = (
         guest_of(pid, argv)
@@ -29,19 +29,19 @@ def running_guests(proc: str = PROC, owners: frozenset[int] | None = None) -> tu
     return tuple(guest for guest in found if guest is not None)
 
 
-def ask(probe: Probe, look: Callable[[], T]) -> T:
-    """Look at processes in a child: the kernel reads a command line from the process's memory.
+def ask(probe: Probe, function: Callable[[], T]) -> T:
+    """Read command lines in a child process: the kernel takes them from a process's memory.
 
-    A guest with a dead store may hold that for ever.
+    If that is in a store that hangs, reading may never end.
 
-    :raises HostError: one does
+    :raises HostError: it did not end in time
     """
     try:
-        return probe.ask(look)
+        return probe.ask(function)
     except errors.NoAnswerError as exc:
         raise errors.HostError(
             f'the running guests cannot be seen: reading their command lines gave {exc}; a guest '
-            'hangs in its store: look at the device (dmesg)'
+            'hangs in its store: check the device (dmesg)'
         ) from exc
 
 
@@ -54,18 +54,19 @@ def _owner(proc: str, pid: int) -> int | None:
 
 
 def command_lines(proc: str = PROC) -> Iterator[tuple[int, list[str]]]:
-    """Return the arguments of every process; kernel threads and zombies have none."""
+    """Return the arguments of every process that has some; kernel threads and zombies don't."""
     for entry in os.listdir(proc):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(os.path.join(proc, entry, 'cmdline'), 'rb') as file:
-                line = file.read()
-        except OSError:
-            # It has ended since.
-            continue
-        if line:
+        if entry.isdigit() and (line := _command_line(proc, entry)):
             yield int(entry), os.fsdecode(line).rstrip('\0').split('\0')
+
+
+def _command_line(proc: str, pid: str) -> bytes | None:
+    """Return it; None: the process has ended, or is hidden."""
+    try:
+        with open(os.path.join(proc, pid, 'cmdline'), 'rb') as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 def started_at(pid: int, proc: str = PROC) -> float:
@@ -81,34 +82,20 @@ def started_at(pid: int, proc: str = PROC) -> float:
 
 
 def running(programs: Collection[str], proc: str = PROC) -> Iterator[int]:
-    """Return the processes that are one of these programs, also where an interpreter runs it."""
+    """Return the pids of these programs, also of those that an interpreter runs."""
     for pid, argv in command_lines(proc):
         if any(os.path.basename(word) in programs for word in argv[:2]):
             yield pid
 
 
-def hidden(mounts: Iterable[Mount], proc: str = PROC) -> str | None:
-    """Return why others' processes can't be seen here (hidepid, proc(5)); None: they can."""
-    hiding = [
-        option
-        for mount in mounts
-        if mount.mount_point == proc
-        for option in mount.options
-        if option.startswith('hidepid=') and option not in ('hidepid=0', 'hidepid=off')
-    ]
-    if not hiding or _can_read(os.path.join(proc, '1', 'cmdline')):
+def hidden_reason(mounts: Iterable[Mount], proc: str = PROC) -> str | None:
+    """Return why other users' processes can't be seen (hidepid, proc(5)); None: they can."""
+    options = {option for mount in mounts if mount.mount_point == proc for option in mount.options}
+    hiding = [option for option in options - {'hidepid=0', 'hidepid=off'} if 'hidepid=' in option]
+    if not hiding or _command_line(proc, '1') is not None:
         return None
     return (
         f'{proc} is mounted with {hiding[-1]}, so the running guests cannot be seen; mount it '
         'with gid= of a group that the agent has (SupplementaryGroups= in a drop-in), or run the '
         'agent as root'
     )
-
-
-def _can_read(path: str) -> bool:
-    try:
-        with open(path, 'rb') as file:
-            file.read(1)
-    except OSError:
-        return False
-    return True

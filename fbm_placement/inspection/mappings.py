@@ -2,52 +2,37 @@
 """What a guest's memory is, from its process's mappings (proc_pid_maps(5)).
 
 QEMU maps memory that has a name (a file, a memfd) once and whole; what it maps without a name is
-guest memory and its own heap alike, so the DRAM of a guest is what the named ones leave of its
+guest memory and its own heap alike, so the DRAM of a guest is what the named parts leave of its
 size.
 """
 
+import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from oslo_utils import units
 
 from fbm_placement.host import libvirt, mounts
 from fbm_placement.host.guests import Backing
 from fbm_placement.host.store import SECTOR_BYTES
 
-MIB = 2**20
-SMALLEST_RAM = MIB
-"""What is smaller is no memory of a guest: QEMU aligns it to 1 MiB at least."""
+SMALLEST_RAM = units.Mi
+"""QEMU aligns a guest's memory to 1 MiB at least."""
 
+# Start, end, shared or private, device and inode, and name of what has an inode and can be
+# written. The heap, stacks and anonymous memory have no inode; libraries are hardly ever written.
+# btrfs shows another device here than to stat(2).
 _MAPPING = re.compile(
-    r'^([0-9a-f]+)-([0-9a-f]+) ([-rwxsp]{4}) [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) ([1-9][0-9]*) +(.*)$',
+    r'^([0-9a-f]+)-([0-9a-f]+) .w.([sp]) [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+ [1-9][0-9]*) +(.*)$',
     re.MULTILINE,
 )
 _DELETED = ' (deleted)'
 _MEMFD = '/memfd:'
-_NO_FILES = (_MEMFD, '/dev/zero', '/SYSV', '/anon_hugepage')
-"""Names that the kernel gives to memory of no filesystem that anybody has mounted."""
+_NO_FILES = ('/dev/zero', '/SYSV', '/anon_hugepage')
+"""The kernel's names for memory of filesystems that are mounted nowhere."""
 _OF_LIBVIRT = re.compile(rf'/{re.escape(libvirt.RAM_DIRECTORY)}/[0-9]+-[^/]+/[^/]+$')
-
-
-@dataclass(frozen=True)
-class Region:
-    """A line of maps that has an inode and can be written."""
-
-    start: int
-    end: int
-    permissions: str
-    """As "rw-s": the last is s (shared) or p (private)."""
-    device: str
-    """``major:minor``, hexadecimal; btrfs shows other numbers here than to stat(2)."""
-    inode: int
-    path: str
-    deleted: bool = False
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return self.end - self.start
 
 
 @dataclass(frozen=True)
@@ -60,86 +45,50 @@ class Ram:
     size_bytes: int
     entry: str
     """In /proc/PID/map_files."""
-
-
-def parse(text: str) -> Iterator[Region]:
-    """Read what of maps has an inode and can be written.
-
-    The heap, stacks and anonymous memory have none; libraries are hardly ever written.
-    """
-    for start, end, permissions, device, inode, name in _MAPPING.findall(text):
-        if 'w' not in permissions:
-            continue
-        # Of all characters the kernel escapes only this one.
-        path = name.replace('\\012', '\n')
-        yield Region(
-            start=int(start, 16),
-            end=int(end, 16),
-            permissions=permissions,
-            device=device,
-            inode=int(inode),
-            path=path.removesuffix(_DELETED),
-            deleted=path.endswith(_DELETED),
-        )
-
-
-def mapped_files(text: str) -> set[int]:
-    """Return the inode numbers of all files in maps, whatever may be done with them."""
-    found = {(inode, name) for *_, inode, name in _MAPPING.findall(text)}
-    return {int(inode) for inode, name in found if _is_file(name)}
-
-
-def _is_file(path: str) -> bool:
-    """Whether it may be a file of a filesystem, not memory that only looks like one."""
-    return path.startswith('/') and not path.startswith(_NO_FILES)
+    allocated_bytes: int | None = None
+    """What the file holds of its filesystem; None: not known."""
 
 
 def named_ram(
-    regions: Iterable[Region], ram_files: Sequence[str], huge_mounts: Sequence[str]
+    maps: str, ram_files: Sequence[str] = (), huge_mounts: Sequence[str] = ()
 ) -> tuple[Ram, ...]:
     """Return the parts of a guest's memory that have a name.
 
     :param ram_files: paths on its command line
     :param huge_mounts: where its process sees hugetlbfs
     """
-    grouped: dict[tuple[str, int], list[Region]] = {}
-    for region in regions:
-        grouped.setdefault((region.device, region.inode), []).append(region)
-    found = (_ram(group, ram_files, huge_mounts) for group in grouped.values())
-    return tuple(ram for ram in found if ram is not None)
+    found: dict[str, Ram | None] = {}
+    for start, end, access, inode, name in _MAPPING.findall(maps):
+        first, last = int(start, 16), int(end, 16)
+        if inode not in found:
+            # The kernel escapes line ends only.
+            path = name.replace('\\012', '\n').removesuffix(_DELETED)
+            kind = _kind(path, access == 's', ram_files, huge_mounts)
+            # A memfd never has a name in a directory.
+            deleted = name.endswith(_DELETED) and kind is not Backing.MEMFD
+            found[inode] = kind and Ram(kind, path, deleted, 0, f'{first:x}-{last:x}')
+        if ram := found[inode]:
+            # madvise(2) and mbind(2) may have split it.
+            found[inode] = replace(ram, size_bytes=ram.size_bytes + last - first)
+    return tuple(ram for ram in found.values() if ram and ram.size_bytes >= SMALLEST_RAM)
 
 
-def _ram(
-    group: Sequence[Region], ram_files: Sequence[str], huge_mounts: Sequence[str]
-) -> Ram | None:
-    """Return what these regions of one inode are; None: not the guest's memory."""
-    # madvise(2) and mbind(2) may have split it.
-    size = sum(region.size for region in group)
-    if size < SMALLEST_RAM:
-        return None
-    first = group[0]
-    kind = _kind(first, ram_files, huge_mounts)
-    if kind is None:
-        return None
-    entry = f'{first.start:x}-{first.end:x}'
-    # A memfd never has a name in a directory.
-    deleted = first.deleted and kind is not Backing.MEMFD
-    return Ram(kind, first.path, deleted, size, entry)
-
-
-def _kind(region: Region, ram_files: Sequence[str], huge_mounts: Sequence[str]) -> Backing | None:
-    if region.path.startswith(_MEMFD):
+def _kind(
+    path: str, shared: bool, ram_files: Sequence[str], huge_mounts: Sequence[str]
+) -> Backing | None:
+    """Return what a mapping with this name is; None: not the guest's memory."""
+    if path.startswith(_MEMFD):
         # vhost's log of a migration, and its requests in flight.
-        of_vhost = region.path.startswith(f'{_MEMFD}vhost')
+        of_vhost = path.startswith(f'{_MEMFD}vhost')
         return None if of_vhost else Backing.MEMFD
-    if not _is_file(region.path):
+    if not path.startswith('/') or path.startswith(_NO_FILES):
         return None
-    if any(mounts.is_under(region.path, mount) for mount in huge_mounts):
+    if any(mounts.is_under(path, mount) for mount in huge_mounts):
         return Backing.HUGE_PAGES
-    # Devices have memory in files as well (ivshmem, NVDIMM). The command line shows links in a
-    # path, maps what they lead to; so libvirt's own directories tell, too.
-    if region.path in ram_files or _OF_LIBVIRT.search(region.path):
-        return Backing.FILE if region.permissions.endswith('s') else Backing.PRIVATE_FILE
+    # Devices have memory in files, too (ivshmem, NVDIMM). The command line has a path as it was
+    # configured, maps has no links in it: a path in libvirt's own directories counts as well.
+    if path in ram_files or _OF_LIBVIRT.search(path):
+        return Backing.FILE if shared else Backing.PRIVATE_FILE
     return None
 
 
@@ -148,7 +97,7 @@ def composition(named: Iterable[Ram], memory_mib: int) -> dict[Backing, int]:
     bytes_of: dict[Backing, int] = {}
     for ram in named:
         bytes_of[ram.kind] = bytes_of.get(ram.kind, 0) + ram.size_bytes
-    found = {kind: round(size / MIB) for kind, size in bytes_of.items()}
+    found = {kind: round(size / units.Mi) for kind, size in bytes_of.items()}
     rest = memory_mib - sum(found.values())
     if rest > 0:
         found[Backing.ANONYMOUS] = rest
@@ -156,41 +105,33 @@ def composition(named: Iterable[Ram], memory_mib: int) -> dict[Backing, int]:
 
 
 def read_named_ram(pid: int, ram_files: Sequence[str], proc: str) -> tuple[Ram, ...] | None:
-    """Look at a process; None: it has ended.
+    """Return the parts of a process's memory that have a name; None: it has ended.
 
-    :raises OSError: it may not be looked at
+    :raises OSError: they can't be read
     """
     directory = os.path.join(proc, str(pid))
     try:
-        text = _read(os.path.join(directory, 'maps'))
+        maps = _read(os.path.join(directory, 'maps'))
         mountinfo = _read(os.path.join(directory, 'mountinfo'))
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # What has no memory any more is a zombie.
-    return named_ram(parse(text), ram_files, _huge_mounts(mountinfo)) if text else None
-
-
-def allocated_bytes(pid: int, ram: Ram, proc: str) -> int | None:
-    """Return what this file holds of its filesystem; None: nobody can tell.
-
-    The link in map_files leads to the mapped file itself, in whatever mount namespace and even
-    if it is deleted.
-    """
-    directory = os.path.join(proc, str(pid))
-    ways = [os.path.join(directory, 'map_files', ram.entry)]
-    if not ram.deleted:
-        ways.append(os.path.join(directory, 'root') + ram.path)
-    for way in ways:
-        try:
-            return os.stat(way).st_blocks * SECTOR_BYTES
-        except OSError:
-            continue
-    return None
-
-
-def _huge_mounts(mountinfo: str) -> list[str]:
+    if not maps:  # A zombie.
+        return None
     lines = [line for line in mountinfo.splitlines() if ' - hugetlbfs ' in line]
-    return [mount.mount_point for mount in mounts.parse_mountinfo(lines)]
+    huge_mounts = [mount.mount_point for mount in mounts.parse_mountinfo(lines)]
+    found = named_ram(maps, ram_files, huge_mounts)
+    return tuple(replace(ram, allocated_bytes=_allocated_bytes(directory, ram)) for ram in found)
+
+
+def _allocated_bytes(directory: str, ram: Ram) -> int | None:
+    # The link in map_files leads to the mapped file in any mount namespace, also if it is deleted.
+    paths = [os.path.join(directory, 'map_files', ram.entry)]
+    if not ram.deleted:
+        paths.append(os.path.join(directory, 'root') + ram.path)
+    for path in paths:
+        with contextlib.suppress(OSError):
+            return os.stat(path).st_blocks * SECTOR_BYTES
+    return None
 
 
 def _read(path: str) -> str:

@@ -1,137 +1,238 @@
 # SPDX-License-Identifier: Apache-2.0
 """RAM files of no running guest: libvirt removes them, unless it or the host went down first.
 
+The kernel decides whether a file is in use: it grants a write lease (fcntl(2), F_SETLEASE) only
+while no other process has the file open or mapped, in any namespace, and also where the descriptor
+of a mapping is closed.
+
 Nothing here follows a link below the store: QEMU's user may write in it.
 """
 
 import contextlib
+import errno
+import fcntl
 import os
+import re
+import signal
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from fbm_placement.host import libvirt
 from fbm_placement.host.store import SECTOR_BYTES
-from fbm_placement.inspection.domains import GUEST_DIRECTORY, Domains
-from fbm_placement.inspection.files_in_use import FilesInUse
 
 YOUNG_SECONDS = 60
-"""A guest that starts or arrives has a file before it can be seen to have it."""
+"""A guest that starts or arrives has a directory before it opens its file."""
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_GUEST_DIRECTORY = re.compile(r'[0-9]+-.')
+"""libvirt's names of them, ``<id>-<name>`` (virDomainDefGetShortName)."""
+
+_STORE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY = _STORE | os.O_NOFOLLOW
+# O_NONBLOCK: nothing waits if the file is a FIFO now, or another process has a lease on it.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_IN_USE = (errno.EAGAIN, errno.EBUSY)
+_REPLACED = (errno.ELOOP, errno.ENOTDIR, errno.ESTALE)
+_REASONS = {
+    errno.ENOENT: 'another program has removed it',
+    **dict.fromkeys(_IN_USE, 'a process has it open or mapped'),
+    **dict.fromkeys(_REPLACED, 'a link or another file is in its place now'),
+}
 
 
 @dataclass(frozen=True)
-class RamFile:
-    """A file in a guest's directory in the store."""
+class Orphan:
+    """A RAM file of no running guest, and what became of it."""
 
     store: str
     """memory_backing_dir."""
     directory: str
-    """Of the guest, ``<id>-<name>``."""
+    """Of the guest."""
     name: str
-    device: int
-    inode: int
+    inode: tuple[int, int]
+    """st_dev and st_ino."""
     size_bytes: int
     allocated_bytes: int
-    modified: float
-    """Seconds since the epoch."""
-    links: int = 1
-    """How many names it has; the last one that goes frees its space."""
+    age_seconds: int
+    """Since it was last written."""
+    freed_bytes: int | None = None
+    """None: it was not removed."""
+    left_because: str | None = None
 
     @property
     def path(self) -> str:
-        """Where it is."""
+        """Where it is, or was."""
         return os.path.join(libvirt.ram_directory(self.store), self.directory, self.name)
 
-    def age_seconds(self, now: float) -> int:
-        """How long ago it was written; 0 if the clock says that it is yet to be."""
-        return max(0, int(now - self.modified))
+    @property
+    def removed(self) -> bool:
+        """Whether it was removed."""
+        return self.freed_bytes is not None
 
-    def is_young(self, now: float) -> bool:
-        """Whether it must be left alone for now."""
-        return self.age_seconds(now) < YOUNG_SECONDS
-
-
-def orphans(files: Iterable[RamFile], in_use: FilesInUse, domains: Domains) -> tuple[RamFile, ...]:
-    """Return the files that belong to nothing that runs, the largest first."""
-    found = [
-        file
-        for file in files
-        if not in_use.has(file.device, file.inode) and not domains.use(file.directory)
-    ]
-    return tuple(sorted(found, key=lambda file: (-file.allocated_bytes, file.path)))
+    @property
+    def is_young(self) -> bool:
+        """Whether it is too young to be removed."""
+        return self.age_seconds < YOUNG_SECONDS
 
 
-def ram_files(store: str) -> tuple[RamFile, ...]:
-    """Return every RAM file in the store; none where libvirt has not made its directories.
+def find(store: str, used: Collection[str], now: float) -> tuple[Orphan, ...]:
+    """Return the orphans, the largest first; none where libvirt has not made its directories.
 
-    :raises OSError: it can't be looked at
+    :param used: names of the directories of running guests
+    :raises OSError: the store can't be read, or its filesystem has no leases
     """
-    try:
-        with opened_ram_directory(store) as above:
-            device = os.fstat(above).st_dev
-            return tuple(
-                file
-                for directory in os.listdir(above)
-                if GUEST_DIRECTORY.match(directory)
-                for file in _files_in(store, above, directory, device)
-            )
-    except FileNotFoundError:
-        return ()
+    found: list[Orphan] = []
+    with contextlib.suppress(FileNotFoundError), _opened_ram_directory(store) as above:
+        device = os.fstat(above).st_dev
+        for directory in os.listdir(above):
+            if _GUEST_DIRECTORY.match(directory) and directory not in used:
+                found += _in_directory(store, above, directory, device, now)
+    return _largest_first(found)
+
+
+def remove(orphans: Sequence[Orphan], now: float) -> tuple[Orphan, ...]:
+    """Remove the files, and the directories that are empty then; return what became of each.
+
+    A file that is in use or young now, or is another file now, is left.
+    """
+    done: list[Orphan] = []
+    for directory in {one.directory for one in orphans}:
+        done += _remove_in([one for one in orphans if one.directory == directory], now)
+    return _largest_first(done)
+
+
+def _largest_first(orphans: Iterable[Orphan]) -> tuple[Orphan, ...]:
+    return tuple(sorted(orphans, key=lambda one: (-one.allocated_bytes, one.path)))
 
 
 @contextlib.contextmanager
-def opened_ram_directory(store: str) -> Iterator[int]:
+def _opened_ram_directory(store: str) -> Iterator[int]:
     """Open the directory that holds a directory for each guest.
 
     The store itself may be a link, an operator made it; what is below may not.
     """
     with contextlib.ExitStack() as stack:
-        descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.callback(os.close, descriptor)
+        descriptor = stack.enter_context(_opened(store, _STORE))
         for name in libvirt.RAM_DIRECTORY.split('/'):
             try:
-                descriptor = open_directory(name, descriptor)
+                descriptor = stack.enter_context(_opened(name, _DIRECTORY, descriptor))
             except NotADirectoryError as exc:
                 where = libvirt.ram_directory(store)
                 raise NotADirectoryError(exc.errno, f'{name} is a link or a file', where) from exc
-            stack.callback(os.close, descriptor)
         yield descriptor
 
 
-def open_directory(name: str, above: int) -> int:
-    """Open a directory in another one; a link is an error."""
-    return os.open(name, _DIRECTORY, dir_fd=above)
-
-
-def ram_file(store: str, directory: str, name: str, status: os.stat_result) -> RamFile:
-    """Return what ``stat`` says of it."""
-    return RamFile(
-        store=store,
-        directory=directory,
-        name=name,
-        device=status.st_dev,
-        inode=status.st_ino,
-        size_bytes=status.st_size,
-        allocated_bytes=status.st_blocks * SECTOR_BYTES,
-        modified=status.st_mtime,
-        links=status.st_nlink,
-    )
-
-
-def _files_in(store: str, above: int, directory: str, device: int) -> Iterator[RamFile]:
-    try:
-        descriptor = open_directory(directory, above)
-    except (FileNotFoundError, NotADirectoryError):
-        # It went away, or it is a link or a file: not libvirt's.
-        return
-    try:
+def _in_directory(
+    store: str, above: int, directory: str, device: int, now: float
+) -> Iterator[Orphan]:
+    # A directory may go meanwhile; if it is a link or a file, libvirt did not make it.
+    with (
+        contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        _opened(directory, _DIRECTORY, above) as descriptor,
+    ):
         for name in os.listdir(descriptor):
             with contextlib.suppress(FileNotFoundError):
                 status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                 # What is mounted in there is not of the store.
-                if stat.S_ISREG(status.st_mode) and status.st_dev == device:
-                    yield ram_file(store, directory, name, status)
+                if not stat.S_ISREG(status.st_mode) or status.st_dev != device:
+                    continue
+                orphan = _orphan(store, directory, name, status, now)
+                if not _is_in_use(orphan, descriptor):
+                    yield orphan
+
+
+def _orphan(store: str, directory: str, name: str, status: os.stat_result, now: float) -> Orphan:
+    return Orphan(
+        store=store,
+        directory=directory,
+        name=name,
+        inode=(status.st_dev, status.st_ino),
+        size_bytes=status.st_size,
+        allocated_bytes=status.st_blocks * SECTOR_BYTES,
+        # 0 if the clock was set back.
+        age_seconds=max(0, int(now - status.st_mtime)),
+    )
+
+
+def _is_in_use(orphan: Orphan, directory: int) -> bool:
+    try:
+        with _leased(orphan, directory):
+            return False
+    except OSError as exc:
+        if exc.errno not in _REASONS:
+            raise
+        return True
+
+
+@contextlib.contextmanager
+def _leased(orphan: Orphan, directory: int) -> Iterator[os.stat_result]:
+    """Open the file and hold a lease on it: a process that opens it meanwhile waits.
+
+    So a lease is held for a few system calls only; it ends with the descriptor. A process that
+    waits for longer than fs.lease-break-time (45 s) gets the file.
+
+    :raises OSError: the file is in use or another one (see ``_REASONS``), or there are no leases
+    """
+    with _opened(orphan.name, _FILE, directory) as descriptor:
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != orphan.inode:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), orphan.path)
+        # When another process opens the file, the kernel sends a signal to the holder of the
+        # lease: SIGIO would end this process, SIGURG is ignored.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as exc:
+            if exc.errno in _IN_USE:
+                raise
+            reason = f'the kernel grants no lease on it ({exc.strerror})'
+            raise OSError(exc.errno, reason, orphan.path) from exc
+        yield status
+
+
+def _remove_in(orphans: Sequence[Orphan], now: float) -> list[Orphan]:
+    """Remove files of one directory."""
+    first = orphans[0]
+    try:
+        with (
+            _opened_ram_directory(first.store) as above,
+            _opened(first.directory, _DIRECTORY, above) as directory,
+        ):
+            # libvirt changes the owner of a directory that it finds when a guest starts.
+            changed = os.fstat(directory).st_ctime
+            done = [_remove_file(orphan, directory, now) for orphan in orphans]
+            if now - changed >= YOUNG_SECONDS:
+                # It may not be empty.
+                with contextlib.suppress(OSError):
+                    os.rmdir(first.directory, dir_fd=above)
+    except OSError as exc:
+        return [_left(orphan, exc) for orphan in orphans]
+    return done
+
+
+def _remove_file(orphan: Orphan, directory: int, now: float) -> Orphan:
+    try:
+        with _leased(orphan, directory) as status:
+            seen = _orphan(orphan.store, orphan.directory, orphan.name, status, now)
+            if seen.is_young:
+                young = f'it was written less than {YOUNG_SECONDS} s ago'
+                return replace(orphan, left_because=young)
+            os.unlink(orphan.name, dir_fd=directory)
+    except OSError as exc:
+        return _left(orphan, exc)
+    # The last name of a file that goes frees its space.
+    return replace(orphan, freed_bytes=seen.allocated_bytes if status.st_nlink == 1 else 0)
+
+
+def _left(orphan: Orphan, exc: OSError) -> Orphan:
+    return replace(orphan, left_because=_REASONS.get(exc.errno or 0, exc.strerror))
+
+
+@contextlib.contextmanager
+def _opened(path: str, flags: int, above: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, flags, dir_fd=above)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -21,6 +21,7 @@ _COMMANDS = {
     'qemu-system-x86_64': 'qemu-system-x86',
     'mkfs.ext4': 'e2fsprogs',
     'mkfs.xfs': 'xfsprogs',
+    'mkfs.btrfs': 'btrfs-progs',
     'unshare': 'util-linux',
     'mount': 'mount',
 }

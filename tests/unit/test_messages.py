@@ -31,7 +31,7 @@ FILES_OF_OTHER_STRINGS = {
     'fbm_placement/hook/inspection.py': 'the later parts of a finding',
     'fbm_placement/host/draining.py': 'parts of the line that is returned',
     'fbm_placement/host/guests.py': 'words for kinds of memory',
-    'fbm_placement/inspection/rendering.py': 'the report of fbm-status guests itself',
+    'fbm_placement/inspection/output.py': 'the report of fbm-status guests itself',
     'fbm_placement/words.py': "patterns of others' messages",
 }
 """Where only what is logged, raised or returned is a message, and why."""

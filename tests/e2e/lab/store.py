@@ -34,7 +34,7 @@ class Disk:
     """On a disk: a loop device, whose image goes away with its last mount."""
 
     mib: int
-    """XFS needs 300 at least."""
+    """XFS needs 300 at least, btrfs 109."""
     kind: str = 'ext4'
 
     def mount(self, namespaces: Namespaces, where: str, scratch: Path) -> None:

@@ -41,6 +41,22 @@ def test_the_backing_of_a_guest(name, backing):
     assert guest_of(7, recorded(name)).backing is backing
 
 
+@pytest.mark.parametrize(
+    ('parts', 'whole'),
+    [
+        ((), Backing.DRAM),
+        ((Backing.ANONYMOUS, Backing.MEMFD), Backing.DRAM),
+        ((Backing.HUGE_PAGES, Backing.HUGE_PAGES), Backing.HUGE_PAGES),
+        ((Backing.HUGE_PAGES, Backing.ANONYMOUS), Backing.HUGE_PAGES),
+        ((Backing.HUGE_PAGES, Backing.FILE), Backing.MIXED),
+        ((Backing.FILE, Backing.PRIVATE_FILE), Backing.MIXED),
+        ((Backing.PRIVATE_FILE, Backing.MEMFD), Backing.MIXED),
+    ],
+)
+def test_the_backing_of_a_guest_whose_parts_differ(parts, whole):
+    assert Backing.of_whole(parts) is whole
+
+
 def test_what_is_known_of_a_guest():
     guest = guest_of(7, recorded('file-backed-shared-2-numa-cells'))
     assert (guest.pid, guest.name, guest.memory_mib) == (7, 'num', 64)

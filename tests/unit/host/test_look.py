@@ -228,9 +228,8 @@ def test_whose_process_a_guest_is_counts(world):
 @pytest.mark.parametrize('settings', [ON, OFF])
 def test_where_guests_cannot_be_seen_the_published_state_stays(world, monkeypatch, settings):
     """An enabled host is closed; with gid= of a group of the agent's, or as root, it sees them."""
-    hiding = Mount('/proc', 'proc', 'proc', options=frozenset({'rw', 'hidepid=invisible'}))
+    hiding = Mount(str(world.proc), 'proc', 'proc', options=frozenset({'rw', 'hidepid=invisible'}))
     monkeypatch.setattr(mounts, 'read_mounts', lambda: (hiding,))
-    monkeypatch.setattr(look.processes, '_can_read', lambda path: False)
     view = world.view(settings)
     assert (view.facts.draining, view.facts.guests_seen) == (True, False)
     closed = [problem.text for problem in view.facts.unhealthy]
@@ -238,7 +237,7 @@ def test_where_guests_cannot_be_seen_the_published_state_stays(world, monkeypatc
     assert 'mounted with hidepid=invisible' in reason
     assert (view.warning is None, len(closed)) == ((True, 1) if settings.enabled else (False, 0))
     assert (view.store is not None) is settings.enabled
-    monkeypatch.setattr(look.processes, '_can_read', lambda path: True)
+    world.run(1, 'file-backed-shared-not-nova')
     assert (world.problems(settings), world.view(settings).warning) == ([], None)
 
 

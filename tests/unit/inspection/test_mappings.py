@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from fbm_placement.host.guests import Backing
-from fbm_placement.inspection import mappings
-from fbm_placement.inspection.mappings import Ram, composition, named_ram, parse
+from fbm_placement.inspection.mappings import Ram, composition, named_ram
 
 MAPS = Path(__file__).with_name('maps')
 RAM = '/var/lib/nova/ram/libvirt/qemu'
@@ -19,10 +18,6 @@ def region(
     """Write a line as the kernel does; size in MiB."""
     end = start + int(size * 2**20)
     return f'{start:x}-{end:x} {permissions} 00000000 {device} {inode:<26} {path}\n'
-
-
-def named(text, ram_files=(), huge_mounts=()):
-    return named_ram(parse(text), ram_files, huge_mounts)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +33,7 @@ def named(text, ram_files=(), huge_mounts=()):
 )
 def test_recorded_guests(recorded, memory, expected, backing):
     """QEMU 7.2 with memory-backend-file, -ram and -memfd; most libraries are left out."""
-    parts = named((MAPS / f'{recorded}.txt').read_text())
+    parts = named_ram((MAPS / f'{recorded}.txt').read_text())
     found = composition(parts, memory)
     assert found == expected
     assert not any(ram.deleted for ram in parts)
@@ -47,7 +42,7 @@ def test_recorded_guests(recorded, memory, expected, backing):
 
 def test_the_file_and_its_entry_in_map_files():
     text = (MAPS / 'file-shared.txt').read_text()
-    (ram,) = named(text)
+    (ram,) = named_ram(text)
     assert ram.path == f'{RAM}/1-instance-00000001/pc.ram'
     assert ram.size_bytes == 64 * 2**20
     assert not ram.deleted
@@ -57,15 +52,12 @@ def test_the_file_and_its_entry_in_map_files():
 def test_huge_pages_are_known_by_their_mount():
     """Written by hand in libvirt's way: the machine that recorded the others had none."""
     path = '/dev/hugepages/libvirt/qemu/1-instance-00000001/qemu_back_mem.pc.ram.x1y2z3 (deleted)'
-    (ram,) = named(region(path), huge_mounts=['/dev/hugepages'])
+    (ram,) = named_ram(region(path), huge_mounts=['/dev/hugepages'])
     assert (ram.kind, ram.deleted) == (Backing.HUGE_PAGES, True)
-    assert Backing.of_whole({Backing.HUGE_PAGES: 64}) is Backing.HUGE_PAGES
-    assert Backing.of_whole({Backing.HUGE_PAGES: 64, Backing.ANONYMOUS: 64}) is Backing.HUGE_PAGES
-    assert Backing.of_whole({Backing.HUGE_PAGES: 64, Backing.FILE: 64}) is Backing.MIXED
 
 
-def test_a_deleted_file_is_told():
-    (ram,) = named(region(f'{RAM}/1-instance-00000001/pc.ram (deleted)'))
+def test_a_deleted_file():
+    (ram,) = named_ram(region(f'{RAM}/1-instance-00000001/pc.ram (deleted)'))
     assert (ram.path, ram.deleted) == (f'{RAM}/1-instance-00000001/pc.ram', True)
 
 
@@ -80,23 +72,23 @@ def test_a_deleted_file_is_told():
         ('what may only be read', region(f'{RAM}/1-x/pc.ram', 'r--s')),
         ('what is small', region(f'{RAM}/1-x/pc.ram', size=0.5)),
         ('a device', region('anon_inode:[vfio-device]')),
-        ('a file beside the guest directories', region(f'{RAM}/pc.ram')),
+        ('a file outside the guest directories', region(f'{RAM}/pc.ram')),
     ],
 )
 def test_what_is_no_memory_of_the_guest(what, text):
-    assert named(text) == ()
+    assert named_ram(text) == ()
 
 
 def test_a_file_elsewhere_counts_if_the_command_line_names_it():
-    text = region('/srv/pc.ram', 'rw-p')
-    assert [ram.kind for ram in named(text, ram_files=['/srv/pc.ram'])] == [Backing.PRIVATE_FILE]
+    (ram,) = named_ram(region('/srv/pc.ram', 'rw-p'), ram_files=['/srv/pc.ram'])
+    assert ram.kind is Backing.PRIVATE_FILE
 
 
 def test_a_mapping_that_was_split_is_one():
     """madvise(2) on a part splits it; a half of it may be smaller than any guest's memory."""
     path = f'{RAM}/1-x/pc.ram'
     halves = region(path, size=0.5), region(path, size=0.5, start=0x7F0000080000)
-    (ram,) = named(''.join(halves))
+    (ram,) = named_ram(''.join(halves))
     assert ram.size_bytes == 2**20
 
 
@@ -107,4 +99,4 @@ def test_hot_plugged_memory_is_more_than_the_command_line_says():
 
 def test_a_path_with_spaces_and_line_ends():
     text = region(f'{RAM}/1-a b/pc\\012.ram')
-    assert [one.path for one in mappings.parse(text)] == [f'{RAM}/1-a b/pc\n.ram']
+    assert [ram.path for ram in named_ram(text)] == [f'{RAM}/1-a b/pc\n.ram']

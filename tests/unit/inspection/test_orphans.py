@@ -1,125 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files count as orphans: real files, held by real processes."""
+"""Which files are orphans, and which of them stay.
 
+The files are used by this process itself: for the kernel that is the same as another process.
+tests/e2e/test_orphans.py has other processes, namespaces and filesystems.
+"""
+
+import errno
+import mmap
 import os
+import signal
+import time
 
 import pytest
 
-from fbm_placement.inspection import domains, files_in_use, orphans, report
-from fbm_placement.inspection.domains import Domains
-from fbm_placement.inspection.files_in_use import FilesInUse
-from tests.unit.inspection.fake_host import HOLDERS
+from fbm_placement.inspection import orphans
+
+GUEST = '1-instance-00000001'
 
 
-def found(host):
-    """Return the names of the orphans that a look finds."""
-    in_use = files_in_use.files_in_use(str(host.proc))
-    running = domains.running_domains(str(host.run), str(host.proc))
-    files = orphans.ram_files(str(host.store))
-    return [f'{one.directory}/{one.name}' for one in orphans.orphans(files, in_use, running)]
+def mapped(path, mode, flags, protection):
+    """Map a file and close its descriptor."""
+    with path.open(mode) as file:
+        return mmap.mmap(file.fileno(), 0, flags, protection)
 
 
-def runs(host, name, *, number=None, pid=4711, lives=True):
-    """Have libvirt run a guest, as its run directory tells."""
-    host.run.mkdir(exist_ok=True)
-    (host.run / f'{name}.pid').write_text(f'{pid}\n')
-    if number is not None:
-        (host.run / f'{name}.xml').write_text(
-            f"<domstatus state='running' pid='{pid}'>\n  <domain type='kvm' id='{number}'>\n"
-        )
-    if lives and not (host.proc / str(pid)).exists():
-        host.process(pid, 'qemu-system-x86_64')
+USES = {
+    'opened': lambda path: path.open('rb'),
+    'mapped': lambda path: mapped(path, 'r+b', mmap.MAP_SHARED, mmap.PROT_WRITE),
+    'mapped privately': lambda path: mapped(path, 'rb', mmap.MAP_PRIVATE, mmap.PROT_READ),
+}
 
 
-def test_a_file_that_nobody_uses_with_size_and_age(host):
+@pytest.fixture
+def leases(monkeypatch):
+    """Return a function that changes what the kernel answers to who wants a lease."""
+    real = orphans.fcntl.fcntl
+
+    def change(answer):
+        def fcntl(descriptor, command, argument):
+            return (answer if command == orphans.fcntl.F_SETLEASE else real)(
+                descriptor, command, argument
+            )
+
+        monkeypatch.setattr(orphans.fcntl, 'fcntl', fcntl)
+        return real
+
+    return change
+
+
+def find(host, used=()):
+    return orphans.find(str(host.store), used, time.time())
+
+
+def found(host, used=()):
+    """Return the names of the orphans."""
+    return [f'{one.directory}/{one.name}' for one in find(host, used)]
+
+
+def remove(listed, *, later=120):
+    """Remove orphans, when even what was changed just now is old."""
+    return orphans.remove(listed, time.time() + later)
+
+
+def reason(listed, **options):
+    """Return why the one orphan is left."""
+    (one,) = remove(listed, **options)
+    assert not one.removed
+    return one.left_because
+
+
+def test_an_orphan_has_a_size_and_an_age(host):
     file = host.file(size=100_000)
-    (one,) = orphans.ram_files(str(host.store))
     status = file.stat()
-    assert (one.path, one.size_bytes) == (str(file), 100_000)
+    (one,) = orphans.find(str(host.store), (), status.st_mtime + 90)
+    assert (one.path, one.size_bytes, one.age_seconds) == (str(file), 100_000, 90)
     assert one.allocated_bytes == status.st_blocks * 512
-    assert one.age_seconds(status.st_mtime + 90) == 90
-    assert found(host) == ['1-instance-00000001/pc.ram']
+    (of_the_future,) = orphans.find(str(host.store), (), status.st_mtime - 90)
+    assert of_the_future.age_seconds == 0
 
 
-@pytest.mark.parametrize('how', HOLDERS)
-def test_a_file_that_a_process_holds_is_none(host, hold, how):
-    process = hold(host.file(), how)
+@pytest.mark.parametrize('use', USES.values(), ids=USES)
+def test_a_file_in_use_is_none(host, use):
+    used = host.file()
     host.file('2-instance-00000002/pc.ram')
-    assert found(host) == ['2-instance-00000002/pc.ram']
-    process.kill()
-    process.wait()
+    with use(used):
+        assert found(host) == ['2-instance-00000002/pc.ram']
     assert len(found(host)) == 2
 
 
-def test_on_btrfs_a_mapping_has_another_device_number(host):
-    """The inode number alone has to do, whatever the device."""
-    file = host.file()
-    inode = file.stat().st_ino
-    maps = host.process(10, 'some') / 'maps'
-    maps.write_text(f'7f0000000000-7f0000002000 rw-s 00000000 00:ff {inode} {file}\n')
-    assert found(host) == []
-    maps.write_text(f'7f0000000000-7f0000002000 rw-s 00000000 00:01 {inode} /memfd:x (deleted)\n')
-    assert len(found(host)) == 1
+def test_a_file_of_a_guest_that_was_seen_is_none(host):
+    host.file(f'{GUEST}/pc.ram')
+    host.file('2-instance-00000002/pc.ram')
+    assert found(host, used={GUEST}) == ['2-instance-00000002/pc.ram']
 
 
-def test_a_descriptor_whose_filesystem_does_not_tell(host):
-    """The kernel tells the inode number (Linux 5.14); an older one doesn't, and nobody knows."""
-    inode = host.file().stat().st_ino
-    directory = host.process(10, 'some')
-    # A link to itself is an error other than "it is gone", for root as well.
-    (directory / 'fd/3').symlink_to('3')
-    (directory / 'fdinfo').mkdir()
-    (directory / 'fdinfo/3').write_text(f'pos:\t0\nflags:\t02\nmnt_id:\t9\nino:\t{inode}\n')
-    assert found(host) == []
-    (directory / 'fdinfo/3').write_text('pos:\t0\n')
-    with pytest.raises(OSError, match='does not tell the inode'):
-        found(host)
-
-
-def test_a_process_that_ends_meanwhile_holds_nothing(host):
+def test_no_file_is_an_orphan_where_there_are_no_leases(host, leases):
     host.file()
-    (host.proc / '99').symlink_to('/proc/nothing')
-    assert len(found(host)) == 1
+
+    def refuse(*args):
+        raise OSError(errno.EINVAL, 'Invalid argument')
+
+    leases(refuse)
+    with pytest.raises(OSError, match=r'grants no lease on it \(Invalid argument\)'):
+        find(host)
 
 
-def test_the_directory_of_a_running_domain_is_in_use(host):
-    """Libvirt cuts the name; after a reboot the same name has another id."""
-    name = 'a-guest-with-a-name-that-is-long'
-    host.file(f'3-{name[:20]}/pc.ram')
-    host.file(f'7-{name[:20]}/pc.ram')
-    runs(host, name, number=3)
-    assert found(host) == [f'7-{name[:20]}/pc.ram']
-
-
-def test_a_domain_without_a_known_id_keeps_every_directory_of_its_name(host):
-    host.file('3-instance-00000001/pc.ram')
-    host.file('7-instance-00000002/pc.ram')
-    runs(host, 'instance-00000001')
-    assert found(host) == ['7-instance-00000002/pc.ram']
-
-
-def test_a_pid_file_that_a_crash_left_behind_keeps_nothing(host):
-    host.file()
-    runs(host, 'instance-00000001', number=1, lives=False)
-    assert len(found(host)) == 1
-
-
-@pytest.mark.parametrize('text', ['', 'soon'])
-def test_a_half_written_pid_file_is_that_of_a_starting_guest(host, text):
-    host.file()
-    runs(host, 'instance-00000001', number=1, pid=text, lives=False)
-    assert found(host) == []
-
-
-def test_the_directory_on_a_running_guests_command_line_is_in_use(host):
-    """Even if nothing else tells, as for a guest in a libvirt with another run directory."""
-    host.file()
-    path = f'{host.ram}/1-instance-00000001/pc.ram'
-    guest = report.Guest(1, 'g', 'u', True, 64, report.Backing.FILE, (path,))
-    assert report.running_domains([guest], host.places).use('1-instance-00000001')
-
-
-def test_links_and_what_is_not_libvirts_are_left_out(host, tmp_path):
+def test_links_and_what_libvirt_did_not_make_are_left_out(host, tmp_path):
     outside = tmp_path / 'outside'
     outside.mkdir()
     (outside / 'precious').write_text('x')
@@ -139,13 +125,13 @@ def test_a_store_with_a_link_in_it_is_not_searched(host, tmp_path):
     (host.store / 'libvirt').rename(tmp_path / 'elsewhere')
     (host.store / 'libvirt').symlink_to(tmp_path / 'elsewhere')
     with pytest.raises(NotADirectoryError, match='libvirt is a link or a file'):
-        found(host)
+        find(host)
 
 
 def test_the_store_itself_may_be_a_link(host, tmp_path):
     host.file()
     (tmp_path / 'link').symlink_to(host.store)
-    (one,) = orphans.ram_files(str(tmp_path / 'link'))
+    (one,) = orphans.find(str(tmp_path / 'link'), (), time.time())
     assert one.path.startswith(f'{tmp_path}/link/')
 
 
@@ -163,24 +149,123 @@ def test_what_is_mounted_in_a_guests_directory_is_not_of_the_store(host, monkeyp
 
 
 def test_no_store_has_no_orphans(host):
-    assert orphans.ram_files(str(host.path / 'nowhere')) == ()
+    assert orphans.find(str(host.path / 'nowhere'), (), time.time()) == ()
 
 
 def test_the_largest_comes_first(host):
     host.file('1-a/pc.ram', size=4096)
     host.file('2-b/pc.ram', size=400_000)
     assert found(host) == ['2-b/pc.ram', '1-a/pc.ram']
+    assert [one.directory for one in remove(find(host))] == ['2-b', '1-a']
 
 
-def test_nothing_is_in_use_of_an_empty_set():
-    assert not FilesInUse().has(1, 2)
-    assert not Domains().use('1-a')
+def test_the_files_and_their_empty_directory_are_removed(host):
+    files = [host.file(f'{GUEST}/ram-node{number}', size=100_000) for number in range(2)]
+    allocated = [file.stat().st_blocks * 512 for file in files]
+    assert [one.freed_bytes for one in remove(find(host))] == allocated
+    assert allocated[0] > 0
+    assert list(host.ram.iterdir()) == []
 
 
-@pytest.mark.parametrize('daemon', ['/usr/sbin/libvirtd', 'virtqemud'])
-def test_another_process_namespace_hides_guests_unless_libvirt_is_in_it(host, daemon):
-    proc = str(host.proc)
-    assert files_in_use.why_unseen([], proc) is None
-    host.in_namespace('pid:[4026532178]')
-    assert 'no libvirtd or virtqemud' in files_in_use.why_unseen([(1, ['bash'])], proc)
-    assert files_in_use.why_unseen([(1, ['bash']), (2, [daemon, '-l'])], proc) is None
+def test_a_directory_with_another_file_stays(host):
+    file = host.file()
+    listed = find(host)
+    host.file(f'{GUEST}/other')
+    assert remove(listed)[0].removed
+    assert (file.parent / 'other').exists()
+
+
+def test_a_directory_that_libvirt_prepared_just_now_stays(host):
+    """For a guest that starts, it changes the owner of one that it finds."""
+    file = host.file()
+    os.chown(file.parent, os.geteuid(), os.getegid())
+    assert remove(find(host), later=0)[0].removed
+    assert file.parent.exists()
+
+
+@pytest.mark.parametrize('use', USES.values(), ids=USES)
+def test_a_file_that_is_used_since_stays(host, use):
+    file = host.file()
+    listed = find(host)
+    with use(file):
+        assert reason(listed) == 'a process has it open or mapped'
+    assert file.exists()
+
+
+def test_a_process_that_opens_the_file_meanwhile_waits(host, leases):
+    """And the kernel's signal about it doesn't end this process."""
+    file = host.file()
+    listed = find(host)
+    opened = []
+
+    def open_then(*args):
+        real(*args)
+        try:
+            os.close(os.open(file, os.O_RDWR | os.O_NONBLOCK))
+        except BlockingIOError:
+            opened.append('would wait')
+
+    real = leases(open_then)
+    assert found(host) == [f'{GUEST}/pc.ram']
+    assert remove(listed)[0].removed
+    assert opened == ['would wait', 'would wait']
+    assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
+
+
+def test_a_young_file_is_listed_and_stays(host):
+    file = host.file(age=50)
+    assert reason(find(host), later=0) == 'it was written less than 60 s ago'
+    assert file.exists()
+
+
+def test_another_file_with_the_same_name_stays(host):
+    file = host.file()
+    listed = find(host)
+    file.rename(file.with_name('kept'))
+    host.file()
+    assert reason(listed) == 'a link or another file is in its place now'
+    assert file.exists()
+
+
+@pytest.mark.parametrize('replaced', ['file', 'directory', 'qemu'])
+def test_a_link_is_never_followed(host, tmp_path, replaced):
+    """QEMU's user could put it there between the listing and the removal."""
+    file = host.file()
+    listed = find(host)
+    victim = {'file': file, 'directory': file.parent, 'qemu': host.ram}[replaced]
+    victim.rename(tmp_path / 'moved')
+    victim.symlink_to(tmp_path / 'moved')
+    assert reason(listed) == 'a link or another file is in its place now'
+    assert file.exists()
+
+
+def test_a_file_that_is_gone_is_reported(host):
+    file = host.file()
+    listed = find(host)
+    file.unlink()
+    assert reason(listed) == 'another program has removed it'
+
+
+def test_a_file_with_another_name_elsewhere_frees_nothing(host, tmp_path):
+    file = host.file()
+    (tmp_path / 'second').hardlink_to(file)
+    assert remove(find(host))[0].freed_bytes == 0
+    assert not file.exists()
+    assert (tmp_path / 'second').exists()
+
+
+def test_a_file_that_cannot_be_removed_is_reported(host, monkeypatch):
+    host.file()
+
+    def unlink(*args, **kwargs):
+        raise OSError(errno.EROFS, 'Read-only file system')
+
+    monkeypatch.setattr(os, 'unlink', unlink)
+    assert reason(find(host)) == 'Read-only file system'
+
+
+def test_no_descriptor_is_left_open(host):
+    before = len(os.listdir('/proc/self/fd'))
+    host.file()
+    remove(find(host))
+    assert len(os.listdir('/proc/self/fd')) == before
