@@ -22,7 +22,9 @@ from fbm_placement.words import count, without_numbers
 
 LOG = log.getLogger(__name__)
 
-Dice = Callable[[float, float], float]
+Failure = errors.PlacementError | errors.NotReadyError
+Uniform = Callable[[float, float], float]
+"""Returns a random number between two."""
 
 JITTER = 0.1
 """Later waits are up to a tenth shorter or longer: enough to drift apart."""
@@ -40,12 +42,14 @@ class Loop:
         signals: Signals,
         notifier: Notifier,
         clock: Callable[[], float] = time.monotonic,
+        uniform: Uniform = random.uniform,
     ) -> None:
         """Run ``agent``, wait on ``signals`` and notify systemd through ``notifier``."""
         self._agent = agent
         self._signals = signals
         self._notifier = notifier
         self._clock = clock
+        self._uniform = uniform
         self._ready = False
         self._failures = 0
 
@@ -75,7 +79,6 @@ class Loop:
         if self._failures:
             LOG.info('Recovered after %s', count(self._failures, 'failed pass', 'failed passes'))
         self._failures = 0
-        self._agent.notices.replace('failure', None)
         status = self._agent.status(result, facts)
         first, self._ready = not self._ready, True
         if first:
@@ -83,44 +86,39 @@ class Loop:
             self._notifier.send(READY=1, STATUS=status)
         else:
             self._notifier.send(STATUS=status)
-        return after_success(self._agent.options.interval, first)
+        return after_success(self._agent.options.interval, first, self._uniform)
 
-    def _reconcile(
-        self, facts: HostFacts
-    ) -> PassResult | errors.PlacementError | errors.NotReadyError:
+    def _reconcile(self, facts: HostFacts) -> PassResult | Failure:
         try:
             return self._agent.reconcile(facts)
         except (errors.PlacementError, errors.NotReadyError) as exc:
             return exc
 
-    def _failed(
-        self, exc: errors.PlacementError | errors.NotReadyError, facts: HostFacts
-    ) -> float:
-        interval = self._agent.options.interval
+    def _failed(self, exc: Failure, facts: HostFacts) -> float:
+        notices, interval = self._agent.notices, self._agent.options.interval
         if isinstance(exc, errors.ConflictError):
-            self._log_conflicts(exc)
-            return after_failure(1, interval)
+            # Counted apart: good passes in between do not hide the other client.
+            times, due = notices.count('conflicts')
+            if due:
+                LOG.warning(
+                    'Another client wrote this provider during each of %d tries (%d such passes '
+                    'so far): %s; find the client that writes it so often. The next pass tries '
+                    'again',
+                    TRIES,
+                    times,
+                    exc,
+                )
+            return after_failure(1, interval, None, self._uniform)
         self._failures += 1
-        wait = after_failure(self._failures, interval, getattr(exc, 'retry_after', None))
+        retry_after = getattr(exc, 'retry_after', None)
+        wait = after_failure(self._failures, interval, retry_after, self._uniform)
         # A long outage is logged when it begins, when it changes, and then ever more rarely.
         error = without_numbers(str(exc))
-        if error != self._agent.notices.replace('failure', error) or is_due(self._failures):
+        if error != notices.replace('failure', error) or is_due(self._failures):
             LOG.error('%s (try %d; next in %.0f s)', exc, self._failures, wait)
-        problems = '; '.join(('', *map(str, facts.unhealthy)))
+        problems = ''.join(f'; {problem}' for problem in facts.unhealthy)
         self._notifier.send(STATUS=f'try {self._failures} failed: {exc}{problems}')
         return wait
-
-    def _log_conflicts(self, exc: errors.ConflictError) -> None:
-        """Log that another client was faster in every try; good passes don't hide that."""
-        times, due = self._agent.notices.count('conflicts')
-        if due:
-            LOG.warning(
-                'Another client wrote this provider during each of %d tries (%d such passes so '
-                'far): %s; find the client that writes it so often. The next pass tries again',
-                TRIES,
-                times,
-                exc,
-            )
 
     def _rest(self, seconds: float) -> None:
         """Wait until the time is over or a signal comes, and keep systemd's watchdog quiet."""
@@ -139,21 +137,18 @@ class Loop:
             self._notifier.send(READY=1, STATUS='configuration reloaded')
 
 
-def after_success(interval: float, first: bool, dice: Dice = random.uniform) -> float:
+def after_success(interval: float, first: bool, uniform: Uniform) -> float:
     """Return the seconds until the next pass.
 
     :param first: it was the first good pass, so this host's place in the interval is still open
     """
     if first:
-        return dice(min(1.0, interval), interval)
-    return interval * dice(1 - JITTER, 1 + JITTER)
+        return uniform(min(1.0, interval), interval)
+    return interval * uniform(1 - JITTER, 1 + JITTER)
 
 
 def after_failure(
-    failures: int,
-    interval: float,
-    retry_after: float | None = None,
-    dice: Dice = random.uniform,
+    failures: int, interval: float, retry_after: float | None, uniform: Uniform
 ) -> float:
     """Return the seconds until the next try: sooner than ``interval``, later each time.
 
@@ -162,7 +157,5 @@ def after_failure(
     """
     # 2**30 is past every interval; without the bound a long outage would overflow a float.
     longest = min(FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 30), interval)
-    wait = dice(longest / 2, longest)
-    if retry_after is not None:
-        wait = max(wait, retry_after * dice(1.0, 1 + JITTER))
-    return wait
+    wait = uniform(longest / 2, longest)
+    return wait if retry_after is None else max(wait, retry_after * uniform(1.0, 1 + JITTER))

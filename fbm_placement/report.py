@@ -74,11 +74,6 @@ def format_withdrawn(result: PassResult) -> str:
     )
 
 
-def format_problems(facts: HostFacts) -> str:
-    """Return why the host takes no new instance; empty where it takes them."""
-    return '\n'.join(f'This host takes no new instance: {reason}' for reason in facts.unhealthy)
-
-
 def format_dry_run(result: PassResult, facts: HostFacts) -> str:
     """Return what differs, as a small table: field, is, should be."""
     lines = [f'Resource provider {result.provider.name} ({result.provider.uuid})']

@@ -27,31 +27,30 @@ PROG = 'fbm-agent'
 
 DESCRIPTION = (
     "Keeps Placement true about this compute host's file-backed memory: the MEMORY_MB inventory "
-    "of the host's resource provider says what [libvirt]file_backed_memory offers, with "
-    "allocation_ratio 1.0, and traits tell the host's state. Without --once, --dry-run or "
-    '--withdraw it runs until it is told to end.'
+    "of the host's resource provider has what [libvirt]file_backed_memory offers, with "
+    "allocation_ratio 1.0, and traits show the host's state. Without --once, --dry-run or "
+    '--withdraw it runs until it is stopped.'
 )
 EPILOG = (
     'It reads the files that nova-compute reads; give it the same --config-file arguments. '
-    'May I turn it on here? fbm-agent --dry-run. '
+    'To see whether file-backed memory can be turned on here: fbm-agent --dry-run. '
     'Exit codes of --once, --dry-run and --withdraw: 0 Placement is as it should be; 1 it is not, '
     'the reason is on stderr; 2 the configuration forbids to run, every reason is on stderr. '
     'SIGHUP reads [file_backed_memory] and the logging options again.'
 )
 
+_WITHDRAW = (
+    "Remove this host's traits, leave the inventory to nova-compute, and end. For uninstalling: "
+    'stop the service first, or it sets them again.'
+)
 CLI_OPTS = (
     cfg.BoolOpt('once', default=False, help='Make one pass and end. For cron and for tests.'),
     cfg.BoolOpt(
         'dry-run',
         default=False,
-        help='Print what Placement says and should say, write nothing, and end.',
+        help='Print what Placement has and should have, write nothing, and end.',
     ),
-    cfg.BoolOpt(
-        'withdraw',
-        default=False,
-        help="Take this host's traits back, leave the inventory to nova-compute, and end. For "
-        'uninstalling: stop the service first, or it sets them again.',
-    ),
+    cfg.BoolOpt('withdraw', default=False, help=_WITHDRAW),
 )
 
 
@@ -76,39 +75,41 @@ def _run(args: Sequence[str]) -> int:
         logs.as_a_service(conf, PROG, args)
     if conf.withdraw:
         # A configuration that forbids to run must not forbid to uninstall.
-        only_the_provider = reader.read_agent_options(conf, needed=('resource_provider',))
-        return _once(Agent(conf, settings.DISABLED, only_the_provider), conf)
+        options = reader.read_agent_options(conf, needed=('resource_provider',))
+        return _withdraw(Agent(conf, settings.DISABLED, options), dry=conf.dry_run)
     host_settings, options = reader.read_all(conf)
     for warning in config.warnings(host_settings):
         LOG.warning('%s', warning)
     if one_shot:
-        return _once(Agent(conf, host_settings, options), conf)
+        return _once(Agent(conf, host_settings, options), dry=conf.dry_run)
     return _serve(conf, host_settings, options)
 
 
-def _once(agent: Agent, conf: cfg.ConfigOpts) -> int:
-    if conf.dry_run:
-        return _dry_run(agent, conf)
-    if conf.withdraw:
-        exit_codes.show(report.format_withdrawn(agent.withdraw()), sys.stdout)
-        return exit_codes.GOOD
-    facts = agent.observe()
+def _withdraw(agent: Agent, *, dry: bool) -> int:
+    if dry:
+        return _dry_run(agent, HostFacts(), '--withdraw')
+    exit_codes.show(report.format_withdrawn(agent.withdraw()), sys.stdout)
+    return exit_codes.GOOD
+
+
+def _once(agent: Agent, *, dry: bool) -> int:
+    facts = agent.observe(publish=not dry)
+    if dry:
+        # Before Placement is asked, which may be away.
+        for problem in facts.unhealthy:
+            exit_codes.show(f'This host takes no new instance: {problem}', sys.stdout)
+        return _dry_run(agent, facts, '--once, or the service,')
     exit_codes.show(report.format_once(agent.reconcile(facts), facts), sys.stdout)
     return exit_codes.GOOD
 
 
-def _dry_run(agent: Agent, conf: cfg.ConfigOpts) -> int:
-    facts = HostFacts() if conf.withdraw else agent.observe(publish=False)
-    if facts.unhealthy:
-        # Before Placement is asked, which may be away.
-        exit_codes.show(report.format_problems(facts), sys.stdout)
+def _dry_run(agent: Agent, facts: HostFacts, command: str) -> int:
     result = agent.dry_run(facts)
     exit_codes.show(report.format_dry_run(result, facts), sys.stdout)
     if not result.plan.differences:
         return exit_codes.GOOD
-    would = '--withdraw' if conf.withdraw else '--once, or the service,'
     exit_codes.show(
-        f'{PROG}: dry run, nothing was written; {PROG} {would} would set this', sys.stderr
+        f'{PROG}: dry run, nothing was written; {PROG} {command} would set this', sys.stderr
     )
     return exit_codes.NOT_GOOD
 
@@ -117,10 +118,7 @@ def _serve(
     conf: cfg.ConfigOpts, host_settings: settings.Settings, options: settings.AgentOptions
 ) -> int:
     if (pid := running_agent()) is not None:
-        LOG.warning(
-            'fbm-agent runs here already (process %d): stop one of the two',
-            pid,
-        )
+        LOG.warning('fbm-agent runs here already (process %d): stop one of the two', pid)
     notifier = Notifier()
     with Signals() as signals:
 

@@ -121,7 +121,7 @@ def test_a_wrong_placement_section_exits_2(home, compute_id, capsys, args):
 def test_interrupted_exits_130(host, monkeypatch, capsys):
     """Ctrl-C during a pass is no traceback."""
 
-    def interrupt(self):
+    def interrupt(self, **_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command.Agent, 'observe', interrupt)
