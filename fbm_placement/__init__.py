@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep Placement true about compute hosts whose guests live in file-backed memory.
+"""Reports to Placement what compute hosts with file-backed memory can hold.
 
 ``cmd/agent.py`` is where ``fbm-agent`` starts, ``loop.py`` is its loop, ``plan.py`` holds the
 rules, ``placement.py`` knows what Placement is asked, ``http.py`` sends it.

@@ -4,7 +4,7 @@
 from typing import Final
 
 MEMORY_MB: Final = 'MEMORY_MB'
-"""The standard resource class for guest memory. Its unit is MiB, whatever its name says."""
+"""The standard resource class for guest memory. Its unit is MiB, despite its name."""
 
 TRAIT_ENABLED: Final = 'CUSTOM_FILE_BACKED_MEMORY'
 """The host's state is ``enabled``: its guests' memory is file-backed."""

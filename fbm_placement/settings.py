@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nova.conf says of this host; ``conf/reader.py`` reads it, ``rules/config.py`` checks it."""
+"""Options of this host; ``conf/reader.py`` reads them, ``rules/config.py`` checks them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What nova-compute's configuration says of this host's memory."""
+    """The options of nova-compute that concern this host's memory."""
 
     capacity_mib: int
     """``[libvirt]file_backed_memory``, MiB. 0: the host's configured state is ``disabled``."""
@@ -31,7 +31,7 @@ class Settings:
 
 
 DISABLED = Settings(capacity_mib=0, reserved_mib=0, virt_type='', ram_allocation_ratio=None)
-"""A host that offers no file-backed memory, whatever its configuration says."""
+"""A host that offers no file-backed memory, whatever is configured."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,6 @@ class AgentOptions:
     interval: int = 60
     """Seconds."""
     memory_backing_dir: str | None = None
-    """Of libvirt; None: as its qemu.conf says."""
+    """Of libvirt; None: from its qemu.conf."""
     hook_mode: str = 'enforce'
     """What libvirt's hook does with a guest that breaks a rule: ``enforce``, ``warn``, ``off``."""

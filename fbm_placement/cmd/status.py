@@ -70,7 +70,7 @@ def _add_parsers(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _upgrade_check(conf: cfg.ConfigOpts) -> int:
-    # Where oslo.upgradecheck looks for --json.
+    # oslo.upgradecheck reads --json from there.
     upgradecheck.CONF = conf
     return Doctor(Facts(conf)).check()
 

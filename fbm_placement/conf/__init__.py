@@ -75,6 +75,6 @@ def _nothing_found() -> str:
 
 
 def _not_utf8(args: Sequence[str], exc: UnicodeError) -> str:
-    # oslo.config doesn't say which file it was reading.
+    # oslo.config doesn't report which file it was reading.
     where = ' '.join(args) or 'the default files'
     return f'a configuration file is not UTF-8 ({exc}); it is one of {where}; convert it'

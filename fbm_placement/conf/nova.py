@@ -24,7 +24,7 @@ _DISTRIBUTION_PYTHON = '/usr/lib/python3/dist-packages'
 
 
 def _pybasedir() -> str:
-    # Nova's default is where Nova is installed; find_spec looks for it without importing it.
+    # Nova's default is where Nova is installed; find_spec does not import it.
     spec = importlib.util.find_spec('nova')
     if spec is None or spec.origin is None:
         return _DISTRIBUTION_PYTHON

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the doctor's checks need to know: each fact is read once, when the first check needs it."""
 
+import contextlib
 import functools
 import os
 import re
@@ -175,14 +176,11 @@ def newer_than(programs: Collection[str], files: Iterable[str]) -> str | None:
     """Return a file that was changed after one of these programs was started."""
     for pid in processes.running(programs):
         for file in files:
-            try:
+            with contextlib.suppress(OSError):
                 status = os.stat(file)
                 # A file that was copied keeps an old mtime.
-                changed = max(status.st_mtime, status.st_ctime)
-                if changed > processes.started_at(pid):
+                if max(status.st_mtime, status.st_ctime) > processes.started_at(pid):
                     return file
-            except OSError:
-                continue
     return None
 
 

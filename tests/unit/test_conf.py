@@ -87,7 +87,7 @@ def test_interpolation(home, line, option, expected):
 
 
 def test_unknown_interpolation_in_state_path(home):
-    """What Nova knows and the agent doesn't ends in a line that says how to go on."""
+    """What Nova knows and the agent doesn't ends in a line with the way out."""
     home.write('[DEFAULT]\nstate_path = $instances_path/..\n')
     conf = home.load()
     with pytest.raises(errors.ConfigurationError) as caught:
@@ -140,7 +140,7 @@ def test_versions_are_ignored(home):
 
 
 @pytest.mark.parametrize(
-    ('section', 'says'),
+    ('section', 'reason'),
     [
         ('', '[placement]auth_type is not set'),
         ('auth_section = nowhere', '[placement]auth_type is not set'),
@@ -149,12 +149,12 @@ def test_versions_are_ignored(home):
         ('auth_type = none\nendpoint = http://x\ntimeout = soon', '[placement]: timeout: '),
     ],
 )
-def test_a_placement_section_that_cannot_be_used(home, section, says):
+def test_a_placement_section_that_cannot_be_used(home, section, reason):
     """Waiting does not fix it, so it is a ConfigurationError, before any request."""
     home.write(f'[placement]\n{section}\n')
     with pytest.raises(errors.ConfigurationError) as caught:
         connection.adapter(home.load())
-    assert says in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_no_file_at_all(home):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nobody writes on purpose: each ends in one clear line, never in a traceback."""
+"""Input that is never meant: each ends in one clear line, never in a traceback."""
 
 import socket
 
@@ -72,7 +72,7 @@ def test_a_host_name_that_is_too_long(monkeypatch):
 
 
 def test_an_option_saves_from_a_compute_id_that_is_unreadable(home, nova_conf):
-    """Nothing of the host is read where the operator has said which provider it is."""
+    """Nothing of the host is read where an option names the provider."""
     (home.path / 'state' / 'compute_id').mkdir()
     conf = nova_conf('')
     uuid = '26a0f7a1-0000-4000-8000-000000000000'

@@ -104,7 +104,7 @@ def test_hosts_where_all_is_well():
 
 
 PLACEMENT, AGREE = 'Placement', 'nova-compute and fbm-agent'
-DRAM = replace(GOAL.inventory, total=500, max_unit=500, allocation_ratio=1.5)
+DRAM = plan.Inventory(500, 0, 1, 500, 1, 1.5)
 OTHER = replace(GUEST, is_nova=False)
 NO_RIGHT = view(error=errors.ForbiddenError('PUT: 403'))
 RESERVE = replace(ON, reserved_mib=9)
