@@ -33,7 +33,6 @@ class Stage:
         self._title = 'the start'
 
     def say(self, text: str = '') -> None:
-        """Print a paragraph."""
         print(textwrap.fill(text, WIDTH), flush=True)
 
     def quote(self, *texts: str) -> None:
@@ -73,7 +72,6 @@ class Stage:
         self.quote(f'export {exports}', *(f'{name}={value}' for name, value in variables.items()))
 
     def openstack(self, command: str) -> list[Row]:
-        """Show and run an openstack command; return the rows of its table."""
         if self._openstack is None:
             raise RuntimeError('use() comes first')
         words = [

@@ -247,7 +247,6 @@ class _Tour:
         self.stage.quote(nova_conf.read_text())
 
     def boot(self, mib: int) -> None:
-        """Boot an instance."""
         self.compute.allocate(memory_mib=mib)
         self.used += mib
         self.stage.say(f'An instance of {mib} MiB boots.')
@@ -271,7 +270,6 @@ class _Tour:
         return inventories
 
     def inventory_show(self) -> Inventory:
-        """Show the inventory of memory."""
         return _six(*self.stage.openstack(f'resource provider inventory show $HOST {MEMORY}'))
 
 

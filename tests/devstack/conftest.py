@@ -14,6 +14,18 @@ def new_node(tmp_path):
     return new
 
 
+@pytest.fixture
+def without_plugin(new_node):
+    """Make the same node without the plugin, stacked and unstacked."""
+
+    def new(*args, **variables):
+        node = new_node(*args, name='without', plugin=None, **variables)
+        node.run('stack', 'unstack')
+        return node
+
+    return new
+
+
 @pytest.fixture(params=NODES)
 def any_node(request, new_node):
     services, variables = NODES[request.param]

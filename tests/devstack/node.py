@@ -80,7 +80,6 @@ class Node:
         return ended
 
     def state(self, name):
-        """Return what is mounted, enabled or running."""
         path = self.root / name
         return path.read_text().splitlines() if path.exists() else []
 

@@ -8,12 +8,12 @@ from tests.devstack.node import ALL_IN_ONE, COMPUTE
 SCHEDULER = 'n-api,n-sch,n-cond,placement-api'
 MIB = 'expected a number of MiB above 0'
 SECONDS = 'expected a number of seconds above 0'
-WORDS = 'set it so in local.conf, or leave it out'
+FIX = 'set it so in local.conf, or leave it out'
 
 # What a host with a store refuses.
 STORE = [
     ({'FBM_STORE_KIND': 'disk'}, 'FBM_STORE_KIND is disk, expected one of loop, tmpfs, none'),
-    ({'FBM_STORE_SIZE': '8G'}, f'FBM_STORE_SIZE is 8G, {MIB}: {WORDS}'),
+    ({'FBM_STORE_SIZE': '8G'}, f'FBM_STORE_SIZE is 8G, {MIB}: {FIX}'),
     ({'FBM_STORE_SIZE': '9' * 20}, f'FBM_STORE_SIZE is {"9" * 20}, {MIB}'),
     ({'FBM_STORE_SIZE': '255'}, 'FBM_STORE_SIZE is 255, expected 256 MiB or more'),
     ({'FBM_STORE_DIR': 'srv'}, 'FBM_STORE_DIR is srv, expected an absolute path'),
@@ -29,36 +29,36 @@ STORE = [
 # What every compute host refuses.
 HOST = [
     ({'FBM_AGENT_INTERVAL': '4'}, 'FBM_AGENT_INTERVAL is 4, expected seconds from 5 to 3600'),
-    ({'FBM_AGENT_INTERVAL': '3601'}, f'is 3601, expected seconds from 5 to 3600: {WORDS}'),
+    ({'FBM_AGENT_INTERVAL': '3601'}, f'is 3601, expected seconds from 5 to 3600: {FIX}'),
     ({'FBM_AGENT_INTERVAL': '15s'}, 'FBM_AGENT_INTERVAL is 15s, expected seconds'),
-    ({'FBM_HOOK_MODE': 'on'}, f'is on, expected one of enforce, warn, off: {WORDS}'),
+    ({'FBM_HOOK_MODE': 'on'}, f'is on, expected one of enforce, warn, off: {FIX}'),
     ({'FBM_HOOK_MODE': 'warn off'}, 'FBM_HOOK_MODE is warn off, expected one of'),
-    ({'FBM_START_TIMEOUT': '0'}, f'FBM_START_TIMEOUT is 0, {SECONDS}: {WORDS}'),
+    ({'FBM_START_TIMEOUT': '0'}, f'FBM_START_TIMEOUT is 0, {SECONDS}: {FIX}'),
     ({'FBM_START_TIMEOUT': '5min'}, f'FBM_START_TIMEOUT is 5min, {SECONDS}'),
     ({'FBM_WITHDRAW_TIMEOUT': '-1'}, f'FBM_WITHDRAW_TIMEOUT is -1, {SECONDS}'),
 ]
 POLICY = [
-    ({'FBM_DEFAULT_POLICY': 'all'}, f'is all, expected one of any, forbidden: {WORDS}'),
+    ({'FBM_DEFAULT_POLICY': 'all'}, f'is all, expected one of any, forbidden: {FIX}'),
 ]
 PLAIN = {'FBM_ENABLED': 'False'}
 
 
 @pytest.mark.parametrize(
-    ('services', 'variables', 'words'),
+    ('services', 'variables', 'text'),
     [
         *((ALL_IN_ONE, *case) for case in STORE + HOST + POLICY),
-        *((COMPUTE, PLAIN | variables, words) for variables, words in HOST),
+        *((COMPUTE, PLAIN | variables, text) for variables, text in HOST),
         *((SCHEDULER, *case) for case in POLICY),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_done(
-    new_node, services, variables, words
+    new_node, services, variables, text
 ):
     node = new_node(services, **variables)
     before = node.tree()
     ended = node.run('stack', check=False)
     assert ended.returncode == 1
-    assert words in ended.stderr
+    assert text in ended.stderr
     assert node.calls == ['== stack pre-install']
     node.run('unstack')
     assert node.tree() == before
@@ -80,8 +80,8 @@ def test_what_can_work_and_what_the_node_does_not_use_is_not_refused(
     new_node(services, **variables).run('stack')
 
 
-@pytest.mark.parametrize('word', ['off', 'n', ''])
-def test_word_that_devstack_does_not_know_is_the_default(new_node, word):
-    node = new_node(COMPUTE, FBM_ENABLED=word)
+@pytest.mark.parametrize('value', ['off', 'n', ''])
+def test_unknown_value_is_the_default(new_node, value):
+    node = new_node(COMPUTE, FBM_ENABLED=value)
     node.run('stack')
     assert 'memory_backing_dir' in node.qemu_conf.read_text()

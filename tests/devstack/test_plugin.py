@@ -24,7 +24,7 @@ from tests.devstack.node import (
 REPOSITORY = PLUGIN.parent
 
 
-def test_fbm_host_promises_what_its_store_holds(new_node):
+def test_fbm_host_offers_what_its_store_holds(new_node):
     node = new_node(COMPUTE, FBM_STORE_KIND='tmpfs', FBM_STORE_SIZE='2048')
     node.run('stack')
     conf = read(node.nova_cpu_conf)
@@ -35,13 +35,7 @@ def test_fbm_host_promises_what_its_store_holds(new_node):
     assert f'memory_backing_dir = "{node.root}/srv/fbm"' in node.qemu_conf.read_text()
 
 
-def test_promise_can_be_set(new_node):
-    node = new_node(COMPUTE, FBM_FILE_BACKED_MEMORY='123')
-    node.run('stack')
-    assert read(node.nova_cpu_conf).libvirt.file_backed_memory == 123
-
-
-def test_plain_host_has_agent_and_hook_but_promises_nothing(new_node):
+def test_plain_host_has_agent_and_hook_but_no_capacity(new_node):
     node = new_node(COMPUTE, FBM_ENABLED='False')
     node.run('stack')
     plain = new_node(COMPUTE, name='without', plugin=None)
@@ -56,10 +50,13 @@ def test_plain_host_has_agent_and_hook_but_promises_nothing(new_node):
 
 
 def test_options_of_the_compute_host(new_node):
-    node = new_node(COMPUTE, FBM_AGENT_INTERVAL='7', FBM_HOOK_MODE='warn')
+    node = new_node(
+        COMPUTE, FBM_AGENT_INTERVAL='7', FBM_HOOK_MODE='warn', FBM_FILE_BACKED_MEMORY='123'
+    )
     node.run('stack')
-    own = read(node.nova_cpu_conf).file_backed_memory
-    assert (own.interval, own.hook_mode) == (7, 'warn')
+    conf = read(node.nova_cpu_conf)
+    own = conf.file_backed_memory
+    assert (own.interval, own.hook_mode, conf.libvirt.file_backed_memory) == (7, 'warn', 123)
 
 
 def test_options_of_the_scheduler(new_node):
@@ -94,12 +91,6 @@ def test_filter_that_is_there_already_is_not_added_again(new_node):
     assert scheduler.enabled_filters == ['FileBackedMemoryFilter', 'ComputeFilter']
 
 
-def test_node_without_scheduler_enables_no_filter(new_node):
-    node = new_node(COMPUTE)
-    node.run('stack')
-    assert 'FileBackedMemoryFilter' not in node.nova_conf.read_text()
-
-
 def test_controller_without_compute_gets_neither_store_nor_agent(new_node):
     node = new_node('n-api,n-sch')
     node.run('stack')
@@ -120,16 +111,18 @@ def test_agent_runs_and_starts_at_boot(new_node, variables):
     node.run('stack')
     assert AGENT in node.state('running')
     assert AGENT in node.state('enabled')
+    # It has no scheduler.
+    assert 'FileBackedMemoryFilter' not in node.nova_conf.read_text()
 
 
-def test_agent_that_is_left_out_by_now_is_stopped_and_removed(new_node):
+def test_agent_that_is_left_out_now_is_stopped_and_removed(new_node):
     node = new_node(COMPUTE)
     node.run('stack')
     calls = len(node.calls)
     ended = node.run('stack', DISABLED_SERVICES='fbm-agent')
     assert AGENT not in node.state('running') + node.state('enabled')
     assert not list((node.root / 'etc/systemd/system').glob(f'{AGENT}*'))
-    # With its last breath it takes back the traits, which nobody would keep true.
+    # It takes back the traits, which no agent would keep right.
     where(node.calls[calls:], 'fbm-agent --config-file /etc/nova/nova-cpu.conf --withdraw')
     assert 'traits of this host stay' not in ended.stdout
 
@@ -141,12 +134,9 @@ def test_stack_goes_on_where_the_traits_of_an_old_agent_stay(new_node):
     assert 'the traits of this host stay in Placement' in ended.stdout
 
 
-def test_node_of_another_driver_is_left_alone(new_node):
-    node, before = (
-        new_node(VIRT_DRIVER='fake', FBM_ENABLED='False'),
-        new_node(name='without', plugin=None, VIRT_DRIVER='fake'),
-    )
-    before.run('stack', 'unstack')
+def test_node_of_another_driver_is_left_alone(new_node, without_plugin):
+    node = new_node(VIRT_DRIVER='fake', FBM_ENABLED='False')
+    before = without_plugin(VIRT_DRIVER='fake')
     node.run('stack')
     assert not [call for call in node.calls if 'sudo' in call or 'fbm-agent' in call]
     node.run('unstack')
@@ -210,7 +200,7 @@ def test_devstacks_own_background_edit_of_nova_conf_survives(new_node):
     assert read(node.nova_cpu_conf).file_backed_memory.interval == 7
 
 
-def test_doctors_discontent_is_told_and_ends_nothing(new_node):
+def test_findings_of_the_doctor_are_shown_and_end_nothing(new_node):
     node = new_node(DOCTOR='2')
     ended = node.run('stack')
     assert 'fbm-status upgrade check is not content' in ended.stdout
@@ -228,13 +218,13 @@ def unit_of(path):
     return dict(unit['Service'])
 
 
-def test_unit_says_the_same_as_the_products(new_node):
+def test_unit_has_the_settings_of_the_products(new_node):
     node = new_node()
     node.run('stack')
     directory = node.root / 'etc/systemd/system/devstack@fbm-agent.service.d'
     dropped = unit_of(directory / 'fbm-placement.conf')
     product = unit_of(REPOSITORY / 'systemd/fbm-agent.service')
-    # Nobody waits for ever for a devstack.
+    # stack.sh does not wait indefinitely.
     assert dropped.pop('TimeoutStartSec') == '300'
     assert dropped == {key: product[key] for key in dropped}
     for key in ('Type', 'AmbientCapabilities', 'RuntimeDirectory', 'RestartPreventExitStatus'):
@@ -246,7 +236,7 @@ def test_unit_says_the_same_as_the_products(new_node):
     reason='mkfs.ext4 and dumpe2fs are not installed (Debian package e2fsprogs)',
 )
 @pytest.mark.parametrize('size', [256, 512, 8192, 200_000])
-def test_loop_store_has_room_for_the_promise(new_node, size):
+def test_loop_store_has_room_for_the_capacity(new_node, size):
     """The real mkfs.ext4, as the plugin calls it, on a sparse file as long as the store."""
     node = new_node(FBM_STORE_SIZE=str(size))
     node.run('stack')
@@ -254,12 +244,12 @@ def test_loop_store_has_room_for_the_promise(new_node, size):
     image = node.root / 'opt/stack/data/fbm-placement-store.img'
     assert image.stat().st_size == size * 2**20
     subprocess.run([*mkfs, image], check=True)
-    told = subprocess.run(['dumpe2fs', '-h', image], check=True, capture_output=True, text=True)
+    shown = subprocess.run(['dumpe2fs', '-h', image], check=True, capture_output=True, text=True)
     count, blocks, length, reserved = (
-        int(re.search(rf'^{name}: +(\d+)', told.stdout, re.MULTILINE)[1])
+        int(re.search(rf'^{name}: +(\d+)', shown.stdout, re.MULTILINE)[1])
         for name in ('Block count', 'Free blocks', 'Block size', 'Reserved block count')
     )
-    promise = read(node.nova_cpu_conf).libvirt.file_backed_memory
+    capacity = read(node.nova_cpu_conf).libvirt.file_backed_memory
     # What ext4 keeps for itself when it is mounted: ext4_calculate_resv_clusters() in the kernel.
     reserved += min(count // 50, 4096)
-    assert promise * 2**20 <= (blocks - reserved) * length
+    assert capacity * 2**20 <= (blocks - reserved) * length

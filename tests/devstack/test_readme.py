@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""devstack's plugin: what its README and its samples tell people to type."""
+"""devstack's plugin: the commands and settings in its README and its samples."""
 
 import os
 import re
@@ -20,16 +20,13 @@ def command(word):
     return found
 
 
-def test_doctor_is_called_as_the_plugin_does_itself(new_node):
-    """Program and file are those of the plugin's own call, which the stub notes to the word."""
+def test_commands_can_be_typed_as_written(new_node):
+    """Program and file are those of the plugin's own call, which the stub logs literally."""
     node = new_node()
     node.run('stack')
+    assert f'{command("systemctl").split()[-1]}.service' == AGENT
+    assert AGENT in node.state('running')
     assert command('fbm-status') in node.calls
-
-
-def test_doctor_can_be_called_as_written(new_node):
-    node = new_node()
-    node.run('stack')
     sudo, *words = command('fbm-status').split()
     assert sudo == 'sudo'
     calls = len(node.calls)
@@ -37,13 +34,6 @@ def test_doctor_can_be_called_as_written(new_node):
     assert all(os.path.exists(word) for word in below if word.startswith('/'))
     subprocess.run(below, check=True, env={'PATH': os.environ['PATH'], 'ROOT': str(node.root)})
     assert [call.split()[0] for call in node.calls[calls:]] == ['doctor']
-
-
-def test_unit_is_the_agents(new_node):
-    node = new_node()
-    node.run('stack')
-    assert f'{command("systemctl").split()[-1]}.service' == AGENT
-    assert AGENT in node.state('running')
 
 
 @pytest.mark.parametrize(
@@ -60,20 +50,11 @@ def test_plugin_is_enabled_with_its_branch(text):
         assert not line.startswith('/opt/stack')
 
 
-@pytest.mark.parametrize(
-    'words',
-    [
-        '[[post-config|$NOVA_CONF]]',
-        '[[post-config|$NOVA_CPU_CONF]]',
-        './tools/discover_hosts.sh',
-        'authorized_keys',
-    ],
-)
-def test_readme_names(words):
-    assert words in README
-
-
-def test_sample_of_a_node_that_joins_says_so():
+def test_what_a_second_node_needs_is_named():
+    for text in ('$NOVA_CONF]]', '$NOVA_CPU_CONF]]'):
+        assert f'[[post-config|{text}' in README
+    assert './tools/discover_hosts.sh' in README
+    assert 'authorized_keys' in README
     for sample in SAMPLES:
         text = sample.read_text()
         assert ('./tools/discover_hosts.sh' in text) == ('SERVICE_HOST=' in text), sample

@@ -49,13 +49,13 @@ def variables(text):
     return set(re.findall(r'^#?(FBM_[A-Z_]+)=', text, re.MULTILINE))
 
 
-def test_each_variable_has_its_default_and_its_words():
+def test_each_variable_has_its_default_and_its_comment():
     lines = (PLUGIN / 'settings').read_text().splitlines()
     settings = variables('\n'.join(lines))
     assert settings
     for number, line in enumerate(lines):
         if line.startswith('FBM_') and not lines[number - 1].startswith('FBM_'):
-            assert lines[number - 1].startswith('# '), f'{line} has no words above it'
+            assert lines[number - 1].startswith('# '), f'{line} has no comment above it'
 
 
 def test_samples_name_only_variables_that_exist():

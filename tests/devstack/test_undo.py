@@ -22,10 +22,9 @@ def test_second_stack_leaves_the_same_files(any_node):
 
 
 @pytest.mark.parametrize('times', [1, 2])
-def test_unstack_leaves_no_trace(any_node, new_node, times):
+def test_unstack_leaves_no_trace(any_node, new_node, times, without_plugin):
     """After it the files are to the byte what devstack makes without the plugin."""
-    before = new_node(any_node.services, name='without', plugin=None)
-    before.run('stack', 'unstack')
+    before = without_plugin(any_node.services)
     any_node.run(*['stack'] * times, 'unstack')
     assert any_node.tree() == before.tree()
 
@@ -62,9 +61,8 @@ def test_unstack_keeps_what_others_have_changed_since(new_node):
     assert 'reserved_host_memory_mb' not in node.nova_conf.read_text()
 
 
-def test_unstack_undoes_what_was_done_whatever_local_conf_says_now(new_node):
-    node, before = new_node(), new_node(name='without', plugin=None)
-    before.run('stack', 'unstack')
+def test_unstack_undoes_what_was_done_whatever_local_conf_says_now(new_node, without_plugin):
+    node, before = new_node(), without_plugin()
     node.run('stack')
     node.run(
         'unstack',
@@ -88,7 +86,7 @@ def test_unstack_undoes_what_was_done_whatever_local_conf_says_now(new_node):
     ids=['no agent', 'no compute', 'no nova', 'no libvirt'],
 )
 def test_unstack_undoes_what_was_done_whatever_services_there_are_now(new_node, now, times):
-    """The same as without the plugin, and with a second stack.sh in between that knows of it."""
+    """The same as without the plugin, and with a second stack.sh in between."""
     node, before = new_node(), new_node(name='without', plugin=None)
     for each in (before, node):
         each.run('stack')
@@ -122,7 +120,7 @@ def test_stack_that_failed_halfway_is_undone_too(new_node, command):
     assert node.tree() == before.tree()
 
 
-def test_store_of_a_stack_that_failed_halfway_is_made_anew(new_node):
+def test_store_of_a_stack_that_failed_halfway_is_made_again(new_node):
     node = new_node()
     assert node.run('stack', check=False, FAILS='mkfs.ext4').returncode != 0
     node.run('stack')
@@ -133,9 +131,8 @@ def test_store_of_a_stack_that_failed_halfway_is_made_anew(new_node):
     ]
 
 
-def test_unstack_goes_on_without_placement(new_node):
-    node, before = new_node(WITHDRAW='1'), new_node(name='without', plugin=None)
-    before.run('stack', 'unstack')
+def test_unstack_goes_on_without_placement(new_node, without_plugin):
+    node, before = new_node(WITHDRAW='1'), without_plugin()
     node.run('stack')
     assert 'the traits of this host stay in Placement' in node.run('unstack').stdout
     assert node.tree() == before.tree()
@@ -176,10 +173,9 @@ def test_mount_of_others_is_not_taken(new_node):
 
 
 @pytest.mark.parametrize('kind', ['loop', 'tmpfs'])
-def test_store_that_cannot_be_unmounted_is_remembered(new_node, kind):
+def test_store_that_cannot_be_unmounted_is_remembered(new_node, kind, without_plugin):
     node = new_node(FBM_STORE_KIND=kind)
-    before = new_node(name='without', plugin=None)
-    before.run('stack', 'unstack')
+    before = without_plugin()
     node.run('stack')
     ended = node.run('unstack', FAILS='umount')
     store = f'{node.root}/srv/fbm'
@@ -197,9 +193,8 @@ def test_store_that_cannot_be_unmounted_is_remembered(new_node, kind):
     assert node.calls[calls:][1] == 'sudo umount --lazy /srv/fbm'
 
 
-def test_stack_goes_on_with_a_store_that_could_not_be_unmounted(new_node):
-    node, before = new_node(), new_node(name='without', plugin=None)
-    before.run('stack', 'unstack')
+def test_stack_goes_on_with_a_store_that_could_not_be_unmounted(new_node, without_plugin):
+    node, before = new_node(), without_plugin()
     node.run('stack')
     node.run('unstack', FAILS='umount')
     node.run('stack')
@@ -218,7 +213,7 @@ OTHER_STORES = {
 
 @pytest.mark.parametrize('first', [['stack'], ['stack', 'unstack']], ids=['stack', 'unstack'])
 @pytest.mark.parametrize('now', OTHER_STORES.values(), ids=OTHER_STORES)
-def test_other_store_is_not_promised_while_the_old_one_is_there(new_node, first, now):
+def test_other_store_is_refused_while_the_old_one_is_there(new_node, first, now):
     node = new_node(FBM_STORE_SIZE='8192')
     # Never a directory of this machine.
     now = {name: value.replace('srv', f'{node.root}/srv') for name, value in now.items()}

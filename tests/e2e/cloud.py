@@ -46,7 +46,6 @@ class ComputeHost(FbmHost):
             yield daemon
 
     def own_traits(self) -> set[str]:
-        """Those of the provider's traits that are the agent's."""
         return own_traits(self.compute)
 
     def refusal(self, guest: str, uuid: str, reason: str, doing: str = 'start') -> str:

@@ -90,7 +90,6 @@ def other(make_shared):
 
 @pytest.fixture(scope='session')
 def disabled(make_shared):
-    """A host without file-backed memory."""
     with make_shared('disabled', memory_backing_dir=None) as host:
         yield host
 
@@ -109,7 +108,6 @@ def make_host(tmp_path_factory, cache):
 
 @pytest.fixture(scope='session')
 def placement(tmp_path_factory):
-    """The real Placement with noauth2; the token is "admin"."""
     with PlacementServer(tmp_path_factory.mktemp('placement')) as server:
         yield server
 
@@ -138,7 +136,6 @@ def make_compute(make_host, placement):
 
 
 def prepared(compute):
-    """With the hook, and libvirtd."""
     compute.install_hook()
     compute.host.start_libvirtd()
     return compute
@@ -173,7 +170,6 @@ def _names(make_shared):
 
 @pytest.fixture
 def boot(_names):
-    """Start a guest on a host."""
 
     def start(host, domain):
         _names.add(domain.name)
@@ -184,7 +180,6 @@ def boot(_names):
 
 @pytest.fixture
 def attempt(_names):
-    """Try to start a guest on a host."""
 
     def start(host, domain):
         _names.add(domain.name)

@@ -48,7 +48,6 @@ class FbmHost:
         return self.host.run(program('fbm-agent'), '--config-file', NOVA_CONF, '--withdraw')
 
     def status(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `fbm-status` to its end."""
         return self.host.run(
             program('fbm-status'), '--config-file', NOVA_CONF, *arguments, check=False
         )

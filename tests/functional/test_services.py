@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The services that the other tests lean on are the real ones, and behave as those do."""
+"""The services that the other tests use are the real ones, and behave as those do."""
 
 import os
 import signal
 import sys
-import time
 import uuid
+from pathlib import Path
 
 import pytest
 import requests
@@ -13,24 +13,12 @@ import requests
 from tests.services.nova_compute import ComputeError, NovaCompute
 from tests.services.openstack import CommandError, OpenStackCommand
 from tests.services.placement import PlacementServer
-from tests.services.process import ChildProcess, ProcessError, run_to_the_end
+from tests.services.process import ChildProcess, ProcessError, run_to_the_end, wait_until
 
 SLEEP = [sys.executable, '-c', 'import time; print("up"); time.sleep(60)']
 
 
-def test_the_openstack_command_sees_what_nova_compute_reported(compute, openstack):
-    compute.allocate(memory_mib=2048)
-    rows = openstack.json('resource', 'provider', 'inventory', 'list', compute.uuid)
-    assert {row['resource_class']: row['used'] for row in rows} == {
-        'VCPU': 1,
-        'MEMORY_MB': 2048,
-        'DISK_GB': 1,
-    }
-    for row in rows:
-        assert compute.inventory(row['resource_class']).items() <= row.items()
-
-
-def test_the_openstack_command_fails_with_its_own_words(openstack):
+def test_the_openstack_command_fails_with_its_own_message(openstack):
     with pytest.raises(CommandError, match='No resource provider with uuid'):
         openstack.text('resource', 'provider', 'show', str(uuid.uuid4()))
 
@@ -48,11 +36,6 @@ def test_placement_refuses_a_stale_generation(compute):
     path = f'/resource_providers/{compute.uuid}/inventories/MEMORY_MB'
     with pytest.raises(ComputeError, match=r'409 .*placement\.concurrent_update'):
         compute.call('PUT', path, '1.39', body)
-
-
-def test_placement_refuses_what_does_not_fit(compute):
-    with pytest.raises(ComputeError, match='409'):
-        compute.allocate(memory_mib=compute.memory_mib + 1)
 
 
 def test_placement_keeps_its_data_over_a_restart(tmp_path):
@@ -109,7 +92,7 @@ def test_nova_compute_leaves_custom_traits_alone(compute):
     ],
 )
 def test_placement_asks_keystone_for_the_role(keystone, secured_compute, role, project, allowed):
-    """The role `service` is the least that the agent's requests need; the project is no matter."""
+    """The role `service` is the least that the agent's requests need, in any project."""
     account = keystone.create_user(f'{role}-{uuid.uuid4()}', roles=[role], project=project)
     as_them = NovaCompute(
         secured_compute.url, keystone.token(account), secured_compute.uuid, secured_compute.name
@@ -136,7 +119,7 @@ def test_placement_asks_keystone_for_the_role(keystone, secured_compute, role, p
                 as_them.call(method, path, '1.39', body)
 
 
-def test_a_forgotten_token_is_worth_nothing(keystone, secured_compute):
+def test_a_forgotten_token_is_refused(keystone, secured_compute):
     secured_compute.token = keystone.token()
     secured_compute.everything()
     keystone.forget_tokens()
@@ -146,7 +129,7 @@ def test_a_forgotten_token_is_worth_nothing(keystone, secured_compute):
     secured_compute.everything()
 
 
-def test_the_catalogue_says_where_placement_is(keystone, secured_placement, secured_compute):
+def test_the_catalogue_has_placements_endpoint(keystone, secured_placement, secured_compute):
     account = keystone.create_user('finder')
     command = OpenStackCommand.with_account(account)
     shown = command.json('resource', 'provider', 'show', secured_compute.uuid)
@@ -163,9 +146,6 @@ def test_a_child_that_ends_too_early_shows_its_log(tmp_path):
     child = ChildProcess([sys.executable, '-c', 'exit("no such thing")'], tmp_path / 'log')
     with child, pytest.raises(ProcessError, match=r'(?s)ended with 1 before.*no such thing'):
         child.wait_for_output('up')
-
-
-def test_a_command_that_does_not_exist_is_told(tmp_path):
     with pytest.raises(ProcessError, match='ended with 127'):
         run_to_the_end(['/nonexistent'], tmp_path / 'log')
 
@@ -193,16 +173,12 @@ def test_nothing_is_left_when_a_test_runner_is_killed(tmp_path):
         runner.wait_for_output(';')
         child = int(runner.output.strip(';'))
         assert runner.kill() == -signal.SIGKILL
-    deadline = time.monotonic() + 10
-    while _alive(child):
-        assert time.monotonic() < deadline, f'process {child} outlived its parent'
-        time.sleep(0.05)
+    wait_until(lambda: not _alive(child), f'process {child} ended with its parent', 10)
 
 
 def _alive(pid):
     try:
-        with open(f'/proc/{pid}/stat', encoding='utf-8') as stat:
-            # A zombie that nobody has collected yet is dead enough.
-            return stat.read().rpartition(')')[2].split()[0] != 'Z'
+        # A zombie is dead enough.
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
     except FileNotFoundError:
         return False

@@ -32,7 +32,6 @@ def host(tmp_path, compute):
 
 
 def status(host, *arguments):
-    """Run ``fbm-status`` on this host."""
     return host.run_argv([program('fbm-status'), '--config-file', str(host.path), *arguments])
 
 

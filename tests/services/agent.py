@@ -50,11 +50,9 @@ class AgentHost(NovaConf):
         self.state_file = directory / 'run' / 'host.json'
 
     def speak_to(self, url: str) -> None:
-        """Name another endpoint of Placement in nova.conf."""
         self.configure('placement', endpoint=url)
 
     def argv(self, *flags: str) -> list[str]:
-        """Return the command line of an agent on this host."""
         return [program('fbm-agent'), '--config-file', str(self.path), *flags]
 
     def environment(self, **extra: str) -> dict[str, str]:
@@ -100,20 +98,16 @@ class AgentHost(NovaConf):
 
 
 class Ended:
-    """An agent that has ended."""
-
     def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
         self.status, self.stdout, self.stderr = done.returncode, done.stdout, done.stderr
 
     @property
     def line(self) -> str:
-        """The one line on stderr."""
         (line,) = self.stderr.splitlines()
         return line
 
     @property
     def is_clean(self) -> bool:
-        """Whether it ended with 0 and nothing on stderr."""
         return (self.status, self.stderr) == (0, '')
 
 

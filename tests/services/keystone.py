@@ -46,7 +46,6 @@ class Account:
         return {f'OS_{name.upper()}': value for name, value in self.options().items()}
 
     def session(self) -> keystone_session.Session:
-        """Return a keystoneauth session that logs in when it has to."""
         login = v3.Password(
             self.auth_url,
             username=self.username,
@@ -135,7 +134,6 @@ class KeystoneServer(Server):
         project: str = 'service',
         password: str | None = None,
     ) -> Account:
-        """Create a user with these roles, and no others, in the project."""
         account = Account(self.url, name, project, password or secrets.token_hex())
         project_id = self._ensure('project', project)
         user = {'name': name, 'password': account.password, 'domain_id': 'default'}
@@ -153,7 +151,6 @@ class KeystoneServer(Server):
         return token
 
     def set_password(self, account: Account, password: str) -> None:
-        """Change a user's password, as an administrator."""
         user_id = self._find('user', account.username)
         self._call('PATCH', f'/users/{user_id}', user={'password': password})
 

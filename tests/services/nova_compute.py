@@ -195,7 +195,6 @@ class NovaCompute:
         return instance
 
     def deallocate(self, instance: str) -> None:
-        """Delete the instance."""
         self.call('DELETE', f'/allocations/{instance}', '1.28')
 
     # What others write
@@ -223,7 +222,6 @@ class NovaCompute:
         self.change_traits(**{'remove' if there else 'add': {trait}})
 
     def set_aggregates(self, aggregates: list[str]) -> None:
-        """Replace the provider's aggregates."""
         body = {'resource_provider_generation': self.generation(), 'aggregates': aggregates}
         self.call('PUT', f'{self._path}/aggregates', body=body)
 
@@ -242,7 +240,6 @@ class NovaCompute:
     # What there is now
 
     def inventories(self) -> dict[str, Inventory]:
-        """Return all inventories, by resource class."""
         found: dict[str, Inventory]
         found = self.call('GET', f'{self._path}/inventories', LATEST)['inventories']
         return found
@@ -252,7 +249,6 @@ class NovaCompute:
         return self.inventories()[resource_class]
 
     def traits(self) -> set[str]:
-        """Return the provider's traits."""
         return set(self.call('GET', f'{self._path}/traits', LATEST)['traits'])
 
     def generation(self) -> int:

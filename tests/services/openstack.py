@@ -35,7 +35,6 @@ class OpenStackCommand:
         return cls(account.environment())
 
     def text(self, *arguments: str) -> str:
-        """Return what it prints: a table, mostly."""
         environment = child_environment(
             **self.variables,
             # The caller's clouds.yaml is none of our business.
@@ -51,5 +50,4 @@ class OpenStackCommand:
         return done.stdout
 
     def json(self, *arguments: str) -> Any:
-        """Return what it prints, parsed."""
         return json.loads(self.text(*arguments, '-f', 'json'))

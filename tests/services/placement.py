@@ -54,7 +54,6 @@ class PlacementServer(Server):
         ]
 
     def prepare(self) -> None:
-        """Write the configuration and create the database."""
         sections: dict[str, dict[str, object]] = {
             'api': {'auth_strategy': self.auth},
             'placement_database': {

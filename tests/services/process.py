@@ -194,7 +194,6 @@ class ChildProcess:
 
     @property
     def output(self) -> str:
-        """What it wrote since it was started last."""
         if not self.log.exists():
             return ''
         with self.log.open('rb') as log:
@@ -213,7 +212,6 @@ class ChildProcess:
         )
 
     def wait(self, timeout: float = 30.0) -> int:
-        """Wait for its own end; return the exit status."""
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -256,7 +254,6 @@ def run_to_the_end(
     environment: Mapping[str, str] | None = None,
     timeout: float = 60.0,
 ) -> None:
-    """Run a command that has to succeed."""
     with ChildProcess(argv, log, environment=environment) as child:
         if status := child.wait(timeout):
             raise ProcessError(f'{child.name} ended with {status}{child.tail()}')

@@ -116,7 +116,6 @@ class Proxy:
             self.before, self.after = _leave, _leave
 
     def exchange(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Answer one request."""
         with self._lock:
             number = len(self.requests) + 1
             request = ProxiedRequest(number, method, path, headers, body)

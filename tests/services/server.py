@@ -77,15 +77,12 @@ class Server:
         return self
 
     def wait(self) -> None:
-        """Return when it takes connections."""
         self.child.wait_for_output(serving(self.port), timeout=90)
 
     def stop(self) -> None:
-        """End it; its data stay, and start() brings it back on the same port."""
         self.child.stop()
 
     def restart(self) -> Self:
-        """Stop and start it."""
         self.stop()
         return self.start()
 

@@ -21,7 +21,6 @@ def serving(port: int | str) -> str:
 
 
 def main() -> None:
-    """Serve until a signal ends it."""
     service, port, threads = sys.argv[1:]
     # Keystone and Nova parse sys.argv while they are imported, and would not accept this one.
     del sys.argv[1:]

@@ -26,7 +26,6 @@ class MemoryBacking:
     locked: bool = False
 
     def xml(self) -> str:
-        """Return the element, its children in Nova's order."""
         parts = []
         if self.huge_pages is not None:
             parts.append(f'<hugepages><page size="{self.huge_pages}" unit="KiB"/></hugepages>')
@@ -70,7 +69,6 @@ class Domain:
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def xml(self) -> str:
-        """Return the XML for `virsh create`."""
         return f"""\
 <domain type="qemu">
   <uuid>{self.uuid}</uuid>

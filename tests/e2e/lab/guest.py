@@ -20,8 +20,6 @@ _DUMPS = '/var/lib/libvirt/qemu/dump'
 
 @dataclass(frozen=True)
 class Mapping:
-    """A line of /proc/PID/maps."""
-
     permissions: str
     """As "rw-s": the last is s (shared) or p (private)."""
     size: int
@@ -68,7 +66,6 @@ class Guest:
 
     @property
     def process(self) -> Path:
-        """QEMU's directory in the host's /proc, seen from outside."""
         return self.host.path(f'/proc/{self.pid}')
 
     def command_line(self) -> list[str]:
@@ -155,11 +152,9 @@ class Guest:
         )
 
     def destroy(self) -> None:
-        """Pull its plug."""
         self.host.virsh('destroy', self.name)
 
     def kill(self) -> None:
-        """End QEMU as a crash would."""
         self.host.run('kill', '-KILL', str(self.pid))
 
     def _xml_with(self, backing: MemoryBacking) -> str:
@@ -177,7 +172,6 @@ class Guest:
 
 
 def create(host: LibvirtHost, domain: Domain) -> subprocess.CompletedProcess[str]:
-    """Have libvirt start a guest, or refuse it."""
     return host.virsh('create', '/dev/stdin', stdin=domain.xml(), check=False)
 
 

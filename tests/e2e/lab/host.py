@@ -132,13 +132,11 @@ class LibvirtHost:
     def process(
         self, argv: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None
     ) -> HostProcess:
-        """A process that is to run on the host, a context manager."""
         return self.namespaces.process(argv, log, environment=environment)
 
     def virsh(
         self, *arguments: str, check: bool = True, stdin: str = '', timeout: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run virsh on the host."""
         return self.run(
             'virsh', '-c', 'qemu:///system', *arguments, check=check, stdin=stdin, timeout=timeout
         )
@@ -150,13 +148,11 @@ class LibvirtHost:
 
     @property
     def libvirtd(self) -> HostProcess:
-        """The daemon's process."""
         if self._libvirtd is None:
             raise ProcessError(f'{self.name}: libvirtd was not started')
         return self._libvirtd
 
     def start_libvirtd(self, timeout: float = 30.0) -> None:
-        """Start it and wait until it answers."""
         # What a service manager gives it; it hands the PATH on to the hooks.
         environment = {'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'}
         log = self.directory / 'libvirtd.log'

@@ -124,7 +124,6 @@ class Namespaces:
     def process(
         self, argv: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None
     ) -> 'HostProcess':
-        """A process that is to run in here; it is not started yet."""
         return HostProcess(
             self.entering(argv), log, name=f'{argv[0]} on {self.name}', environment=environment
         )

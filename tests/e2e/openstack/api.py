@@ -18,8 +18,6 @@ _FINAL = ('completed', 'error', 'failed', 'cancelled')
 
 
 class RefusedError(RuntimeError):
-    """An API refused a request: its status and message."""
-
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f'{status}: {message}')
         self.status = status
@@ -27,8 +25,6 @@ class RefusedError(RuntimeError):
 
 
 class Api:
-    """Requests of one account to all services."""
-
     def __init__(self, account: Account) -> None:
         self._account = account
         self.log_in_again()
@@ -107,8 +103,6 @@ class Ended:
 
 @dataclass(frozen=True, eq=False)
 class Server:
-    """A server of the cloud."""
-
     api: Api
     nodes: dict[str, ComputeNode]
     id: str
@@ -122,7 +116,6 @@ class Server:
 
     @property
     def node(self) -> ComputeNode:
-        """Where it is."""
         return self.nodes[self.show()['OS-EXT-SRV-ATTR:host']]
 
     def settled(self, timeout: float = TIMEOUT) -> dict[str, Any]:
@@ -183,7 +176,6 @@ class Server:
         return ended
 
     def latest_request(self, action: str) -> str:
-        """Return the request id of its latest action of that name."""
         path = f'/servers/{self.id}/os-instance-actions'
         actions = self.api.nova('GET', path)['instanceActions']
         return next(one['request_id'] for one in actions if one['action'] == action)

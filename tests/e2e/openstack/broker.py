@@ -25,7 +25,6 @@ class RabbitMQ:
 
     @property
     def url(self) -> str:
-        """What oslo.messaging needs to know."""
         return f'rabbit://guest:guest@127.0.0.1:{self.port}/'
 
     def start(self) -> None:
@@ -41,7 +40,6 @@ class RabbitMQ:
         self.child.start()
 
     def wait(self) -> None:
-        """Return when it takes connections."""
         self.child.wait_for_output('Server startup complete', timeout=60)
 
     def kill(self) -> None:

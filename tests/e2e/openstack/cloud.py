@@ -136,7 +136,6 @@ class Cloud:
         return self.flavors[name]
 
     def create(self, flavor: str = 'plain', *, host: str | None = None, **more: Any) -> Server:
-        """Ask for a server."""
         body: dict[str, Any] = {
             'name': 'server',
             'imageRef': self.image,
@@ -169,17 +168,14 @@ class Cloud:
     # -- Placement --------------------------------------------------------------------------------
 
     def provider(self, name: str) -> str:
-        """Return the UUID of a host's provider."""
         path = f'/resource_providers?name={name}'
         (found,) = self.api.placement('GET', path)['resource_providers']
         return found['uuid']
 
     def traits(self, name: str) -> set[str]:
-        """Return the traits of a host's provider."""
         path = f'/resource_providers/{self.provider(name)}/traits'
         return set(self.api.placement('GET', path)['traits'])
 
     def memory(self, name: str) -> dict[str, Any]:
-        """Return a host's MEMORY_MB inventory."""
         path = f'/resource_providers/{self.provider(name)}/inventories'
         return self.api.placement('GET', path)['inventories']['MEMORY_MB']

@@ -139,7 +139,6 @@ class ComputeNode(FbmHost):
     # -- what runs there --------------------------------------------------------------------------
 
     def wait_for_compute(self) -> None:
-        """Return when nova-compute has reported its resources."""
         self.compute.wait_for_output(UP, timeout=90)
 
     def restart_compute(self) -> None:
@@ -150,7 +149,6 @@ class ComputeNode(FbmHost):
 
     @property
     def agent(self) -> Daemon:
-        """The running agent."""
         assert self._agent is not None
         return self._agent
 

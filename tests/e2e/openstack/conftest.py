@@ -47,7 +47,6 @@ def servers(cloud):
 
 @pytest.fixture
 def boot(cloud, servers):
-    """Boot a server, which counts then."""
 
     def start(flavor='plain', *, host=None):
         server = cloud.create(flavor, host=host)

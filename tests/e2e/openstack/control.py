@@ -79,7 +79,6 @@ class ControlPlane:
         self.configure_nova(with_our_filter=True)
 
     def configure_nova(self, *, with_our_filter: bool) -> None:
-        """Write the file that nova-api, conductor and scheduler read."""
         # The wheel puts it under the prefix.
         shutil.copy(Path(sys.prefix) / 'etc/nova/api-paste.ini', self.folder['nova'])
         scheduling: dict[str, object] = {'enabled_filters': ','.join(_FILTERS)}
@@ -177,14 +176,12 @@ class ControlPlane:
         )
 
     def start(self) -> None:
-        """Start what needs the database, without waiting."""
         for api in self.apis.values():
             api.child.start()
         self.conductor.start()
         self.scheduler.start()
 
     def wait_for(self, *names: str) -> None:
-        """Return when these APIs take connections."""
         for name in names:
             self.apis[name].wait()
 
@@ -197,7 +194,6 @@ class ControlPlane:
         self.scheduler.wait_for_output(UP, timeout=60)
 
     def kill(self) -> None:
-        """End all of it at once."""
         children = [self.conductor, self.scheduler, *(api.child for api in self.apis.values())]
         for child in children:
             if child.running:

@@ -73,7 +73,6 @@ class MariaDB:
         self.child.start()
 
     def wait(self) -> None:
-        """Return when it takes connections."""
         self.child.wait_until(self._answers, 'answering')
 
     def stop(self) -> None:

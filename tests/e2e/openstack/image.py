@@ -20,7 +20,6 @@ _CODE_SEGMENT, _DATA_SEGMENT = 0x08, 0x10
 
 
 def disk() -> bytes:
-    """Return the whole disk, raw."""
     sector = _loader(kernel.assemble(kernel.Pattern()))
     if len(sector) > _PARTITION_TABLE:
         raise ValueError(f'{len(sector)} bytes do not fit before the partition table')
