@@ -38,7 +38,7 @@ def load(  # noqa: PLR0913 - by name, and most have a default
     conf = cfg.ConfigOpts()
     log.register_options(conf)
     nova.register_opts(conf)
-    file_backed_memory.register_agent_opts(conf)
+    conf.register_opts(file_backed_memory.AGENT_OPTS, group=file_backed_memory.GROUP)
     conf.register_cli_opts(cli_opts)
     try:
         conf(
@@ -52,14 +52,8 @@ def load(  # noqa: PLR0913 - by name, and most have a default
             default_config_dirs=cfg.find_config_dirs('nova', 'nova-compute'),
         )
         nova.register_placement_auth_opts(conf)
-    except cfg.ConfigFilesPermissionDeniedError as exc:
-        raise errors.ConfigurationError(
-            [f'{one_line(exc)}: permission denied; run it as root, or as nova-compute does (nova)']
-        ) from exc
-    except (cfg.Error, OSError) as exc:
-        raise errors.ConfigurationError([one_line(exc)]) from exc
-    except UnicodeError as exc:
-        raise errors.ConfigurationError([_not_utf8(args, exc)]) from exc
+    except (cfg.Error, OSError, UnicodeError) as exc:
+        raise errors.ConfigurationError([_reason(exc, args)]) from exc
     if not conf.config_file and not conf.config_dir and needs_files(conf):
         raise errors.ConfigurationError([_nothing_found()])
     return conf
@@ -74,7 +68,13 @@ def _nothing_found() -> str:
     )
 
 
-def _not_utf8(args: Sequence[str], exc: UnicodeError) -> str:
-    # oslo.config doesn't report which file it was reading.
-    where = ' '.join(args) or 'the default files'
-    return f'a configuration file is not UTF-8 ({exc}); it is one of {where}; convert it'
+def _reason(exc: Exception, args: Sequence[str]) -> str:
+    if isinstance(exc, cfg.ConfigFilesPermissionDeniedError):
+        return (
+            f'{one_line(exc)}: permission denied; run it as root, or as nova-compute does (nova)'
+        )
+    if isinstance(exc, UnicodeError):
+        # oslo.config doesn't report which file it was reading.
+        where = ' '.join(args) or 'the default files'
+        return f'a configuration file is not UTF-8 ({exc}); it is one of {where}; convert it'
+    return one_line(exc)

@@ -74,9 +74,3 @@ migration meets. A change takes effect with the agent's next pass.
 """,
     ),
 )
-
-
-def register_agent_opts(conf: cfg.ConfigOpts) -> None:
-    """Register the agent's options."""
-    conf.register_group(GROUP)
-    conf.register_opts(AGENT_OPTS, group=GROUP)

@@ -137,7 +137,7 @@ def read(path):
     """Read a nova.conf as Nova and the agent do, with oslo.config."""
     conf = cfg.ConfigOpts()
     nova.register_opts(conf)
-    file_backed_memory.register_agent_opts(conf)
+    conf.register_opts(file_backed_memory.AGENT_OPTS, group=file_backed_memory.GROUP)
     conf.register_opts(
         [
             cfg.BoolOpt('prefilter', default=True),
