@@ -24,7 +24,7 @@ _here = contextvars.ContextVar('file_backed_memory_here', default=None)
 
 
 class _View:
-    """Reads like the object behind it but for the names that it is told to answer itself."""
+    """Reads like the object behind it, except for the names in ``answers``."""
 
     def __init__(self, behind, **answers):
         self._behind = behind
@@ -90,7 +90,7 @@ def _noting_memory_source(method):
 
 
 def _with_a_fresh_job(connection, method):
-    """Forget how the last migration ended: the fixture's Domain would tell it of the next."""
+    """Forget how the last migration ended: the fixture's Domain would report it for the next."""
 
     @functools.wraps(method)
     def wrapper(context, instance, *args, **kwargs):
@@ -103,7 +103,7 @@ def _with_a_fresh_job(connection, method):
 
 
 def _info_in_mebibytes(connection):
-    """Tell mebibytes, as libvirt-python does; the fixture hands Nova its kibibytes."""
+    """Return mebibytes, as libvirt-python does; the fixture returns its kibibytes."""
     info = connection.host_info
     return [
         info.arch,
@@ -202,7 +202,7 @@ class FleetTestCase(
         return configuration.load(['--config-file', path], prog='fbm-agent', description='')
 
     def placement_for_the_agent(self):
-        """Return what the agent speaks through, made as it makes it."""
+        """Return the agent's client, made as the agent makes it."""
         return connection.connect(self.conf_for_the_agent())
 
     def agent_pass(self, name, *, on_disk=True, healthy=True):
@@ -230,60 +230,55 @@ class FleetTestCase(
     def host_of(self, server):
         return self.admin_api.get_server(server['id'])['OS-EXT-SRV-ATTR:host']
 
+    def eventually(self, read, is_right, seconds=20):
+        """Return what ``read`` returns, as soon as it is right."""
+        until = time.monotonic() + seconds
+        while not is_right(found := read()):
+            if time.monotonic() > until:
+                self.fail(f'still, after {seconds} s: {found}')
+            time.sleep(0.1)
+        return found
+
     def live_migrate(self, server, host=None, status='completed', state='ACTIVE', **body):
         """Migrate live; return the server when the migration has the status."""
-        before = self.migrations(server)
+        before = len(self.migrations(server))
         action = {'os-migrateLive': {'host': host, 'block_migration': 'auto', **body}}
         self.admin_api.post_server_action(server['id'], action)
-        until = time.monotonic() + 20
-        while [m['status'] for m in self.migrations(server)[len(before) :]] != [status]:
-            if time.monotonic() > until:
-                self.fail(f'not {status}: {self.migrations(server)}')
-            time.sleep(0.1)
-        return self.wait_for(server, status=state, task_state=None)
+        self.eventually(
+            lambda: [m['status'] for m in self.migrations(server)[before:]],
+            lambda found: found == [status],
+        )
+        return self.wait_for(server, status=state)
 
     def migrations(self, server):
         """Return a server's migrations, the oldest first."""
         found = self.admin_api.api_get(f'/os-migrations?instance_uuid={server["id"]}')
         return sorted(found.body['migrations'], key=lambda migration: migration['id'])
 
-    def told(self, server):
-        """Return what the events of a server's last action tell an administrator."""
-        until = time.monotonic() + 10
-        while True:
-            action = self.admin_api.get_instance_actions(server['id'])[0]
-            action = self.admin_api.get_instance_action_details(server['id'], action['request_id'])
-            events = action['events']
-            if events and all(event['finish_time'] for event in events):
-                return ' '.join(event.get('details') or '' for event in events)
-            if time.monotonic() > until:
-                self.fail(f'not finished: {events}')
-            time.sleep(0.1)
+    def events(self, server):
+        """Return the details that an administrator reads in the events of the last action."""
+        action = self.admin_api.get_instance_actions(server['id'])[0]
+        found = self.eventually(
+            lambda: self.admin_api.get_instance_action_details(server['id'], action['request_id'])[
+                'events'
+            ],
+            lambda events: events and all(event['finish_time'] for event in events),
+        )
+        return ' '.join(event.get('details') or '' for event in found)
 
-    def wait_for(self, server, status, task_state=None, seconds=20):
+    def wait_for(self, server, status, task_state=None):
         """Like Nova's own, whose signatures differ from release to release."""
-        until = time.monotonic() + seconds
-        while True:
-            server = self.admin_api.get_server(server['id'])
-            seen = server['status'], server['OS-EXT-STS:task_state']
-            if seen == (status, task_state):
-                return server
-            if time.monotonic() > until:
-                self.fail(
-                    f'{server["id"]} is {seen}, not {(status, task_state)}: {server.get("fault")}'
-                )
-            time.sleep(0.1)
+        return self.eventually(
+            lambda: self.admin_api.get_server(server['id']),
+            lambda now: (now['status'], now['OS-EXT-STS:task_state']) == (status, task_state),
+        )
 
-    def settled(self, server, seconds=20):
-        """Wait until a server is no more being built, and return it."""
-        until = time.monotonic() + seconds
-        while True:
-            server = self.admin_api.get_server(server['id'])
-            if server['status'] != 'BUILD' and server['OS-EXT-STS:task_state'] is None:
-                return server
-            if time.monotonic() > until:
-                self.fail(f'still {server["status"]}: {server}')
-            time.sleep(0.1)
+    def settled(self, server):
+        """Wait until a server is no longer being built, and return it."""
+        return self.eventually(
+            lambda: self.admin_api.get_server(server['id']),
+            lambda now: now['status'] != 'BUILD' and now['OS-EXT-STS:task_state'] is None,
+        )
 
     def scheduler_flags(self, **options):
         """Set options in [file_backed_memory], which the filter registers when it is loaded."""

@@ -3,7 +3,6 @@
 
 import dataclasses
 import types
-import uuid
 
 import fixtures
 import nova.conf
@@ -20,6 +19,7 @@ from fbm_filters.prefilter import PreFilter
 from fbm_filters.rules import ANY, FORBIDDEN, NEEDS, SchedulerHost
 from fbm_placement.names import TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
 from tests.functional.nova.lone_placement import LonePlacement
+from tests.unit.filters.specs import ALIAS, DIRECT, VDPA, spec
 
 FLEET = 50
 EXAMPLES = 150
@@ -75,11 +75,7 @@ IMAGES = {
 }
 """Properties of an image."""
 
-PCI_REQUESTS = {
-    'alias': {'alias_name': 'card', 'spec': [{'vendor_id': '8086'}]},
-    'sriov': {'requester_id': str(uuid.uuid4()), 'spec': [{'dev_type': 'type-VF'}]},
-    'vdpa': {'requester_id': str(uuid.uuid4()), 'spec': [{'dev_type': 'vdpa'}]},
-}
+PCI_REQUESTS = {'alias': ALIAS, 'sriov': DIRECT, 'vdpa': VDPA}
 
 EARLIER = {
     'enabled required': ('root_required', TRAIT_ENABLED),
@@ -130,41 +126,16 @@ def placement():
 
 def request_spec(request):
     """Return a RequestSpec as the pre-filter gets it."""
-    properties = IMAGES[request['image']]
-    image = None
-    if properties is not None:
-        image = objects.ImageMeta(properties=objects.ImageMetaProps.from_dict(properties))
-    extra_specs = {}
-    for wish in request['wishes']:
-        extra_specs.update(WISHES[wish])
-    spec = objects.RequestSpec(
-        instance_uuid=str(uuid.uuid4()),
-        flavor=objects.Flavor(
-            id=1,
-            flavorid='f',
-            name='f',
-            vcpus=2,
-            memory_mb=64,
-            root_gb=1,
-            ephemeral_gb=0,
-            swap=0,
-            extra_specs=extra_specs,
-        ),
-        image=image,
-        is_bfv=False,
-        requested_resources=[],
-        scheduler_hints={},
-        pci_requests=objects.InstancePCIRequests(requests=list(map(pci_request, request['pci']))),
+    made = spec(
+        {key: value for wish in request['wishes'] for key, value in WISHES[wish].items()},
+        IMAGES[request['image']],
+        [PCI_REQUESTS[kind] for kind in request['pci']],
+        **({'image': None} if IMAGES[request['image']] is None else {}),
     )
     for name in request['earlier']:
         where, trait = EARLIER[name]
-        getattr(spec, where).add(trait)
-    return spec
-
-
-def pci_request(kind):
-    """Return what an alias or a port stands for."""
-    return objects.InstancePCIRequest(count=1, request_id=str(uuid.uuid4()), **PCI_REQUESTS[kind])
+        getattr(made, where).add(trait)
+    return made
 
 
 def with_move(asked, request, states):
@@ -183,26 +154,26 @@ def with_move(asked, request, states):
     )
 
 
-def left_by_placement(placement, spec):
+def left_by_placement(placement, asked):
     """Ask Placement as the scheduler does, after the pre-filter; return UUIDs, or the refusal."""
     prefilter = PreFilter(read_policy(nova.conf.CONF), ensured_traits(60))
     try:
-        prefilter(placement.context, spec)
+        prefilter(placement.context, asked)
     except exception.RequestFilterFailed as refused:
         return frozenset(), str(refused)
-    resources = scheduler_utils.ResourceRequest.from_request_spec(spec)
+    resources = scheduler_utils.ResourceRequest.from_request_spec(asked)
     found = placement.client.get_allocation_candidates(placement.context, resources)
     assert found[1] is not None, f'Placement refused {resources.to_querystring()}'
     return frozenset(found[1]), None
 
 
-def left_by_the_filter(fleet, spec):
+def left_by_the_filter(fleet, asked):
     """Give all hosts to the filter, as if Placement had returned all."""
     hosts = [
         types.SimpleNamespace(uuid=one, host=f'host{number}', nodename=f'host{number}')
         for number, one in enumerate(fleet)
     ]
-    return frozenset(host.uuid for host in FileBackedMemoryFilter().filter_all(hosts, spec))
+    return frozenset(host.uuid for host in FileBackedMemoryFilter().filter_all(hosts, asked))
 
 
 @settings(

@@ -2,6 +2,7 @@
 """The decision table: row by row, then every combination against its sentences."""
 
 import itertools
+from collections.abc import Iterable
 
 import pytest
 
@@ -42,9 +43,16 @@ def fitting(answer: rules.Answer) -> set[str]:
     }
 
 
-def needing(*names: str, **other: object) -> RequestFacts:
-    """Return the facts of a request with these needs."""
-    return RequestFacts(needs=frozenset(names), **other)  # type: ignore[arg-type]
+def asking(
+    *needs: str,
+    required: Iterable[str] = (),
+    forbidden: Iterable[str] = (),
+    source: SchedulerHost | None = None,
+    destination: SchedulerHost | None = None,
+) -> RequestFacts:
+    """Return the facts of a request with these needs and traits."""
+    traits = frozenset(required), frozenset(forbidden)
+    return RequestFacts(frozenset(needs), *traits, source, destination)
 
 
 def on(traits: frozenset[str], name: str = 'compute-1') -> SchedulerHost:
@@ -58,25 +66,25 @@ def on(traits: frozenset[str], name: str = 'compute-1') -> SchedulerHost:
 @pytest.mark.parametrize(
     ('facts', 'hosts'),
     [
-        (RequestFacts(), {'plain', 'tmpfs', 'disk'}),
-        (RequestFacts(required=frozenset({TRAIT_ENABLED})), {'tmpfs', 'disk'}),
-        (RequestFacts(forbidden=frozenset({TRAIT_ENABLED})), {'plain'}),
-        (RequestFacts(required=frozenset({TRAIT_DISK})), {'disk'}),
-        (RequestFacts(forbidden=frozenset({TRAIT_DISK})), {'plain', 'tmpfs'}),
-        (RequestFacts(forbidden=frozenset({TRAIT_UNHEALTHY})), {'plain', 'tmpfs', 'disk'}),
-        (RequestFacts(required=frozenset({'CUSTOM_OTHER'})), {'plain', 'tmpfs', 'disk'}),
-        (RequestFacts(required=frozenset({TRAIT_OF_NOVA})), {'tmpfs', 'disk'}),
-        (RequestFacts(forbidden=frozenset({TRAIT_OF_NOVA})), {'plain'}),
-        (needing('page_size'), {'plain'}),
-        *((needing(name), {'plain', 'tmpfs'}) for name in DISK_NEEDS),
-        (needing('realtime', required=frozenset({TRAIT_ENABLED})), {'tmpfs'}),
-        (RequestFacts(source=on(PLAIN)), {'plain'}),
-        (RequestFacts(source=on(TMPFS)), {'tmpfs', 'disk'}),
-        (RequestFacts(source=on(DISK)), {'tmpfs', 'disk'}),
-        (RequestFacts(source=on(DISK | {TRAIT_UNHEALTHY})), {'tmpfs', 'disk'}),
-        (needing('sriov', source=on(DISK)), {'tmpfs'}),
-        (needing('page_size', source=on(PLAIN)), {'plain'}),
-        (RequestFacts(source=on(TMPFS), destination=on(DISK)), {'tmpfs', 'disk'}),
+        (asking(), {'plain', 'tmpfs', 'disk'}),
+        (asking(required={TRAIT_ENABLED}), {'tmpfs', 'disk'}),
+        (asking(forbidden={TRAIT_ENABLED}), {'plain'}),
+        (asking(required={TRAIT_DISK}), {'disk'}),
+        (asking(forbidden={TRAIT_DISK}), {'plain', 'tmpfs'}),
+        (asking(forbidden={TRAIT_UNHEALTHY}), {'plain', 'tmpfs', 'disk'}),
+        (asking(required={'CUSTOM_OTHER'}), {'plain', 'tmpfs', 'disk'}),
+        (asking(required={TRAIT_OF_NOVA}), {'tmpfs', 'disk'}),
+        (asking(forbidden={TRAIT_OF_NOVA}), {'plain'}),
+        (asking('page_size'), {'plain'}),
+        *((asking(name), {'plain', 'tmpfs'}) for name in DISK_NEEDS),
+        (asking('realtime', required={TRAIT_ENABLED}), {'tmpfs'}),
+        (asking(source=on(PLAIN)), {'plain'}),
+        (asking(source=on(TMPFS)), {'tmpfs', 'disk'}),
+        (asking(source=on(DISK)), {'tmpfs', 'disk'}),
+        (asking(source=on(DISK | {TRAIT_UNHEALTHY})), {'tmpfs', 'disk'}),
+        (asking('sriov', source=on(DISK)), {'tmpfs'}),
+        (asking('page_size', source=on(PLAIN)), {'plain'}),
+        (asking(source=on(TMPFS), destination=on(DISK)), {'tmpfs', 'disk'}),
     ],
 )
 def test_row(facts: RequestFacts, hosts: set[str]) -> None:
@@ -85,79 +93,56 @@ def test_row(facts: RequestFacts, hosts: set[str]) -> None:
 
 
 def test_default_policy() -> None:
-    """Who says nothing stays off; who asks is heard; a live migration is not trapped."""
+    """Without a wish an instance stays off; a live migration is not trapped."""
     policy = Policy(default_policy=FORBIDDEN)
-    assert open_to(RequestFacts(), policy) == {'plain'}
-    assert open_to(RequestFacts(required=frozenset({TRAIT_ENABLED})), policy) == {'tmpfs', 'disk'}
-    assert open_to(RequestFacts(source=on(DISK)), policy) == {'tmpfs', 'disk'}
+    assert open_to(asking(), policy) == {'plain'}
+    assert open_to(asking(required={TRAIT_ENABLED}), policy) == {'tmpfs', 'disk'}
+    assert open_to(asking(source=on(DISK)), policy) == {'tmpfs', 'disk'}
     # A need says nothing about the kind of memory, nor does a trait that only narrows it.
-    assert open_to(needing('realtime'), policy) == {'plain'}
-    assert open_to(RequestFacts(forbidden=frozenset({TRAIT_DISK})), policy) == {'plain'}
-    assert open_to(RequestFacts(required=frozenset({TRAIT_DISK})), policy) == {'disk'}
-    # Who asks in Nova's own words is heard too.
-    asked = RequestFacts(required=frozenset({TRAIT_OF_NOVA}))
-    assert open_to(asked, policy) == {'tmpfs', 'disk'}
+    assert open_to(asking('realtime'), policy) == {'plain'}
+    assert open_to(asking(forbidden={TRAIT_DISK}), policy) == {'plain'}
+    assert open_to(asking(required={TRAIT_DISK}), policy) == {'disk'}
+    # Nova's own trait is a wish too.
+    assert open_to(asking(required={TRAIT_OF_NOVA}), policy) == {'tmpfs', 'disk'}
 
 
 @pytest.mark.parametrize('name', sorted(NEEDS))
 def test_a_need_can_be_taken_off_the_list(name: str) -> None:
     """Then such a request is one without it."""
     policy = Policy(incompatible=frozenset(NEEDS) - {name})
-    assert open_to(needing(name), policy) == {'plain', 'tmpfs', 'disk'}
+    assert open_to(asking(name), policy) == {'plain', 'tmpfs', 'disk'}
     assert open_to(
-        needing(name), Policy(default_policy=FORBIDDEN, incompatible=policy.incompatible)
+        asking(name), Policy(default_policy=FORBIDDEN, incompatible=policy.incompatible)
     ) == {'plain'}
 
 
 # Refusals.
 
 
+WANTS = 'trait:CUSTOM_FILE_BACKED_MEMORY=required'
+WANTS_NONE = 'trait:COMPUTE_MEM_BACKING_FILE=forbidden'
+WANTS_DISK = 'trait:CUSTOM_FILE_BACKED_MEMORY_DISK=required'
+
+
 @pytest.mark.parametrize(
     ('facts', 'sides'),
     [
+        (asking('page_size', required={TRAIT_ENABLED}), [WANTS, 'hw:mem_page_size']),
+        (asking(required={TRAIT_ENABLED}, forbidden={TRAIT_ENABLED}), [WANTS, '=forbidden']),
+        (asking('realtime', required={TRAIT_DISK}), [WANTS_DISK, 'hw:cpu_realtime']),
+        (asking('page_size', required={TRAIT_DISK}), [WANTS_DISK, 'hw:mem_page_size']),
+        (asking('page_size', source=on(TMPFS)), ['the running guest', 'hw:mem_page_size']),
+        (asking(required={TRAIT_ENABLED}, source=on(PLAIN)), [WANTS, 'the running guest']),
         (
-            needing('page_size', required=frozenset({TRAIT_ENABLED})),
-            ['trait:CUSTOM_FILE_BACKED_MEMORY=required', 'hw:mem_page_size'],
+            asking(required={TRAIT_ENABLED}, source=on(PLAIN), destination=on(DISK)),
+            [WANTS, 'the guest on compute-1'],
         ),
         (
-            RequestFacts(
-                required=frozenset({TRAIT_ENABLED}), forbidden=frozenset({TRAIT_ENABLED})
-            ),
-            ['=required', '=forbidden'],
-        ),
-        (
-            needing('realtime', required=frozenset({TRAIT_DISK})),
-            ['trait:CUSTOM_FILE_BACKED_MEMORY_DISK=required', 'hw:cpu_realtime'],
-        ),
-        (
-            needing('page_size', required=frozenset({TRAIT_DISK})),
-            ['trait:CUSTOM_FILE_BACKED_MEMORY_DISK=required', 'hw:mem_page_size'],
-        ),
-        (needing('page_size', source=on(TMPFS)), ['the running guest', 'hw:mem_page_size']),
-        (
-            RequestFacts(required=frozenset({TRAIT_ENABLED}), source=on(PLAIN)),
-            ['trait:CUSTOM_FILE_BACKED_MEMORY=required', 'the running guest'],
-        ),
-        (
-            RequestFacts(
-                required=frozenset({TRAIT_ENABLED}), source=on(PLAIN), destination=on(DISK)
-            ),
-            ['trait:CUSTOM_FILE_BACKED_MEMORY=required', 'the guest on compute-1'],
-        ),
-        (
-            needing('page_size', required=frozenset({TRAIT_OF_NOVA})),
+            asking('page_size', required={TRAIT_OF_NOVA}),
             ['trait:COMPUTE_MEM_BACKING_FILE=required', 'hw:mem_page_size'],
         ),
-        (
-            RequestFacts(
-                required=frozenset({TRAIT_ENABLED}), forbidden=frozenset({TRAIT_OF_NOVA})
-            ),
-            ['=required', 'trait:COMPUTE_MEM_BACKING_FILE=forbidden'],
-        ),
-        (
-            RequestFacts(required=frozenset({TRAIT_UNHEALTHY})),
-            ['an unhealthy host', 'a healthy host'],
-        ),
+        (asking(required={TRAIT_ENABLED}, forbidden={TRAIT_OF_NOVA}), [WANTS, WANTS_NONE]),
+        (asking(required={TRAIT_UNHEALTHY}), ['an unhealthy host', 'a healthy host']),
     ],
 )
 def test_a_contradiction_names_both_sides(facts: RequestFacts, sides: list[str]) -> None:
@@ -171,21 +156,21 @@ def test_a_contradiction_names_both_sides(facts: RequestFacts, sides: list[str])
 
 
 @pytest.mark.parametrize(
-    ('source', 'destination', 'told'),
+    ('source', 'destination', 'reported'),
     [
         (DISK, PLAIN, 'compute-2 is a host without file-backed memory'),
         (PLAIN, DISK, 'compute-2 is a host with file-backed memory'),
         (DISK, TMPFS | {TRAIT_UNHEALTHY}, 'compute-2 is an unhealthy host'),
     ],
 )
-def test_a_named_host_that_does_not_fit_is_told_by_name(
-    source: frozenset[str], destination: frozenset[str], told: str
+def test_a_named_host_that_does_not_fit_is_named(
+    source: frozenset[str], destination: frozenset[str], reported: str
 ) -> None:
     """With the rule, and what to do."""
-    facts = RequestFacts(source=on(source), destination=on(destination, 'compute-2'))
+    facts = asking(source=on(source), destination=on(destination, 'compute-2'))
     refusal = decide(facts, Policy()).refusal
     assert refusal is not None
-    assert told in refusal
+    assert reported in refusal
     assert 'name another host, or none' in refusal
 
 
@@ -217,7 +202,7 @@ def subsets(names: list[str]) -> list[frozenset[str]]:
 
 
 def may_arrive(traits: frozenset[str], facts: RequestFacts, policy: Policy) -> bool:
-    """Tell it in the sentences of doc/source/admin/scheduler.rst, not of the code under test."""
+    """Decide by the sentences of doc/source/admin/scheduler.rst, not by the code under test."""
     enabled, disk, unhealthy = (
         trait in traits for trait in (TRAIT_ENABLED, TRAIT_DISK, TRAIT_UNHEALTHY)
     )
@@ -236,12 +221,12 @@ def may_arrive(traits: frozenset[str], facts: RequestFacts, policy: Policy) -> b
     return bool(asks) or not (policy.default_policy == FORBIDDEN and enabled)
 
 
-def words(policy: Policy) -> str:
-    """Name it the same in each process."""
+def named(policy: Policy) -> str:
+    """Return the same name in each process."""
     return ' '.join([policy.default_policy, *sorted(policy.incompatible)])
 
 
-@pytest.mark.parametrize('policy', POLICIES, ids=words)
+@pytest.mark.parametrize('policy', POLICIES, ids=named)
 def test_every_combination_against_the_sentences(policy: Policy) -> None:
     """The hosts that fit are those of the sentences, and a refusal means that there are none."""
     longest = ''

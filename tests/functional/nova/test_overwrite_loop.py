@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The quarrel of a nova-compute that reports DRAM and the agent: how long, how dear, how it ends.
+"""The overwrite loop of the agent and a nova-compute that reports DRAM: its cost and its end.
 
-Real: nova-compute's periodic task with its report client, Placement, the agent. Played: the clock,
+Real: nova-compute's periodic task with its report client, Placement, the agent. Fake: the clock,
 so that two hours take seconds; every period is the default of its owner.
 """
 
@@ -32,7 +32,7 @@ _REPORTING = (
 )
 
 
-class QuarrelTestCase(fleet.FleetTestCase):
+class OverwriteLoopTest(fleet.FleetTestCase):
     def setUp(self):
         super().setUp()
         self.now = 1_000_000.0
@@ -77,7 +77,7 @@ class QuarrelTestCase(fleet.FleetTestCase):
     def is_right(self):
         return self.inventory('host')['total'] == OFFERED_MIB
 
-    def mend(self):
+    def fix(self):
         """Set file_backed_memory in its nova.conf, and restart nova-compute."""
         self.memory_of['host'] = OFFERED_MIB
         driver = self.computes['host'].driver
@@ -87,15 +87,15 @@ class QuarrelTestCase(fleet.FleetTestCase):
         # A new process has an empty cache.
         self.computes['host'].manager.reportclient.clear_provider_cache()
 
-    def test_how_long_and_how_dear_it_is_and_that_it_ends(self):
-        """The agent looks just after nova-compute: as good as it can be."""
-        self.quarrel(between=1)
+    def test_at_its_best(self):
+        """The agent's pass is just after nova-compute's."""
+        self.check(between=1)
 
     def test_at_its_worst(self):
-        """The agent has just looked when nova-compute writes."""
-        self.quarrel(between=59)
+        """The agent's pass is just before nova-compute's."""
+        self.check(between=59)
 
-    def quarrel(self, between):
+    def check(self, between):
         self.context = fleet.nova.context.get_admin_context()
         self.start_host('host')
         agent, asked = self.an_agent()
@@ -106,9 +106,9 @@ class QuarrelTestCase(fleet.FleetTestCase):
         wrong, overwrites = self.an_hour(agent, between)
         print(f'{overwrites} overwrites, {wrong} s wrong, {len(asked)} + {len(novas)} requests')
         # Where the cache is stale at the first periodic run after 300 s, and again after its own
-        # write; and only until the agent looks again.
+        # write; and only until the agent's next pass.
         self.assertIn(overwrites, range(8, 13))
-        # Of the agent: one request for each look, four more for each repair.
+        # Of the agent: one request for each pass, four more for each repair.
         self.assertLessEqual(len(asked), HOUR // INTERVAL + 4 * overwrites)
         # Of nova-compute: one for each time that it put its own value back.
         written = [sent for sent in novas if sent.startswith('put') and 'inventories' in sent]
@@ -119,13 +119,13 @@ class QuarrelTestCase(fleet.FleetTestCase):
         self.assertIn('Likely by nova-compute', told[0])
         self.assertIn(f'[libvirt]file_backed_memory = {OFFERED_MIB}', told[0])
 
-        self.mend()
+        self.fix()
         asked.clear()
-        quarrelling = len(novas)
+        while_looping = len(novas)
         novas.clear()
         wrong, overwrites = self.an_hour(agent, between)
-        print(f'mended: {overwrites} overwrites, {len(asked)} + {len(novas)} requests')
+        print(f'fixed: {overwrites} overwrites, {len(asked)} + {len(novas)} requests')
         self.assertEqual((0, 0), (wrong, overwrites))
         # One more for each write, about; what else it asks in an hour varies by a few.
-        self.assertIn(quarrelling - len(novas), range(1, 13))
+        self.assertIn(while_looping - len(novas), range(1, 13))
         self.assertLessEqual(len(asked), HOUR // INTERVAL + 3 * HOUR // 600)
