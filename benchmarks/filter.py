@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import nova.conf
+import requests_mock
+from keystoneauth1 import adapter, token_endpoint
+from keystoneauth1 import session as ksa_session
 from nova import objects
 from nova.scheduler import host_manager
 from nova.scheduler.client import report
@@ -22,8 +25,8 @@ from oslo_utils import timeutils
 
 from benchmarks.measurement import Measurement
 from fbm_filters import FileBackedMemoryFilter, policy
-from fbm_placement.names import TRAIT_ENABLED, TRAIT_UNHEALTHY
-from tests.unit.filters.fake_client import FakeClient
+from fbm_placement.names import OWN_TRAITS, TRAIT_ENABLED, TRAIT_UNHEALTHY
+from tests.unit.fake_placement import URL, FakePlacement, Provider
 
 HOSTS = 10_000
 ROUNDS = 9
@@ -92,15 +95,23 @@ def _work(
 @contextlib.contextmanager
 def _filter_alone(hosts: list['host_manager.HostState']) -> Iterator[FileBackedMemoryFilter]:
     """The filter with a fresh snapshot: half of the hosts are enabled, on tmpfs."""
-    client = FakeClient()
-    client.providers = {host.uuid: {TRAIT_ENABLED} for host in hosts[::2]}
-    client.providers[str(uuid.uuid4())] = {TRAIT_UNHEALTHY}
+    placement = FakePlacement()
+    placement.traits.update(OWN_TRAITS)
+    enabled = [Provider(host.uuid, host.host, traits={TRAIT_ENABLED}) for host in hosts[::2]]
+    unhealthy = Provider(str(uuid.uuid4()), 'elsewhere', traits={TRAIT_UNHEALTHY})
+    placement.providers = {one.uuid: one for one in (*enabled, unhealthy)}
+    session = ksa_session.Session(auth=token_endpoint.Token(URL, 'token'))
+    client = report.SchedulerReportClient(adapter.Adapter(session, 'placement', raise_exc=False))
     conf = nova.conf.CONF
     policy.register_opts(conf)
     conf.set_override('prefilter', False, group='file_backed_memory')
     logging.getLogger('fbm_filters').setLevel(logging.WARNING)
     try:
-        with mock.patch.object(report, 'report_client_singleton', return_value=client):
+        with (
+            mock.patch.object(report, 'report_client_singleton', return_value=client),
+            requests_mock.Mocker() as http,
+        ):
+            placement.install(http)
             # Time stands still, so the snapshot is never older than a request.
             yield FileBackedMemoryFilter(clock=lambda: 0.0)
     finally:

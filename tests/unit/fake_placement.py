@@ -34,7 +34,7 @@ def inventory(total=65536, reserved=512, ratio=1.5, **changes):
 class Provider:
     """One resource provider."""
 
-    def __init__(self, uuid=UUID, name=NAME, parent=None):
+    def __init__(self, uuid=UUID, name=NAME, parent=None, traits=TRAITS):
         self.uuid = uuid
         self.name = name
         self.parent = parent
@@ -43,7 +43,7 @@ class Provider:
             'VCPU': inventory(total=64, reserved=0, ratio=4.0),
             'MEMORY_MB': inventory(),
         }
-        self.traits = set(TRAITS)
+        self.traits = set(traits)
         self.allocations = {}
 
 
@@ -83,7 +83,7 @@ class FakePlacement:
         return self.requests[before:]
 
     def write_inventory(self, **changes):
-        """Write MEMORY_MB as somebody else."""
+        """Write MEMORY_MB as another client."""
         self.node.inventories['MEMORY_MB'] = inventory(**changes)
         self.node.generation += 1
 
@@ -131,6 +131,7 @@ class FakePlacement:
                     provider
                     for uuid, provider in self.providers.items()
                     if query in ({'name': provider.name}, {'uuid': uuid})
+                    or query.get('required') in provider.traits
                 ]
                 return 200, {'resource_providers': [described(p) for p in found]}
             case ['resource_providers', uuid, *rest]:

@@ -6,8 +6,10 @@ import types
 from pathlib import Path
 
 import pytest
+from keystoneauth1 import adapter, token_endpoint
+from keystoneauth1 import session as ksa_session
 
-from tests.unit.filters.fake_client import FakeClient
+from tests.unit import fake_placement
 
 WITHOUT_NOVA = {'test_policy.py', 'test_rules.py'}
 
@@ -19,21 +21,31 @@ collect_ignore = (
 
 
 @pytest.fixture
-def client(monkeypatch):
-    """Return a stand-in for Nova's client, with one provider of each kind."""
-    fake = FakeClient()
-    fake.providers = {
-        'plain': {'COMPUTE_NODE'},
-        'tmpfs': {'CUSTOM_FILE_BACKED_MEMORY'},
-        'disk': {'CUSTOM_FILE_BACKED_MEMORY', 'CUSTOM_FILE_BACKED_MEMORY_DISK'},
-        'sick': {
-            'CUSTOM_FILE_BACKED_MEMORY',
-            'CUSTOM_FILE_BACKED_MEMORY_DISK',
-            'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY',
-        },
+def placement(placement, monkeypatch):
+    """Return a Placement in memory behind Nova's own client, with a provider of each kind.
+
+    Their UUIDs are their names.
+    """
+    report = importlib.import_module('nova.scheduler.client.report')
+    session = ksa_session.Session(auth=token_endpoint.Token(fake_placement.URL, 'token'))
+    client = report.SchedulerReportClient(adapter.Adapter(session, 'placement', raise_exc=False))
+    monkeypatch.setattr(report, 'report_client_singleton', lambda: client)
+    enabled, disk, unhealthy = traits = (
+        'CUSTOM_FILE_BACKED_MEMORY',
+        'CUSTOM_FILE_BACKED_MEMORY_DISK',
+        'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY',
+    )
+    placement.traits.update(traits)
+    placement.providers = {
+        name: fake_placement.Provider(name, name, traits=own)
+        for name, own in {
+            'plain': ['COMPUTE_NODE'],
+            'tmpfs': [enabled],
+            'disk': [enabled, disk],
+            'sick': [enabled, disk, unhealthy],
+        }.items()
     }
-    monkeypatch.setattr('nova.scheduler.client.report.report_client_singleton', lambda: fake)
-    return fake
+    return placement
 
 
 @pytest.fixture

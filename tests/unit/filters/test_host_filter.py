@@ -6,15 +6,16 @@ import logging
 
 import nova.conf
 import pytest
-from keystoneauth1 import exceptions as ksa_exceptions
+import requests
 from oslo_config import cfg
 
 from fbm_filters import host_filter, policy
 from fbm_filters.rules import Policy, RequestFacts, SchedulerHost, decide
 from fbm_placement.names import TRAIT_ENABLED
+from tests.unit.fake_placement import Provider
 from tests.unit.filters.specs import spec
 
-AWAY = ksa_exceptions.ConnectFailure('Unable to establish connection to http://placement')
+AWAY = requests.ConnectionError('no route')
 
 
 @dataclasses.dataclass
@@ -33,7 +34,7 @@ HOSTS = [Host(name) for name in ('plain', 'disk', 'tmpfs', 'sick')]
 
 
 @pytest.fixture
-def make(client, clock, nova_list):
+def make(placement, clock, nova_list):
     """Return a function that makes the filter as nova-scheduler does."""
     policy.register_opts(nova.conf.CONF)
 
@@ -56,10 +57,10 @@ def left(found):
     return [host.uuid for host in found]
 
 
-def test_with_the_prefilter_all_pass(make, client) -> None:
+def test_with_the_prefilter_all_pass(make, placement) -> None:
     """Placement has decided."""
     assert make(True).filter_all(HOSTS, spec({'hw:mem_page_size': 'small'})) is HOSTS
-    assert client.sent == []
+    assert placement.requests == []
 
 
 @pytest.mark.parametrize(
@@ -76,11 +77,11 @@ def test_alone_it_gives_the_same_hosts(alone, extra_specs, hosts) -> None:
     assert left(alone.filter_all(HOSTS, spec(extra_specs))) == hosts
 
 
-def test_a_rebuild_is_left_alone(alone, client) -> None:
+def test_a_rebuild_is_left_alone(alone, placement) -> None:
     """Overriding filter_all bypasses RUN_ON_REBUILD."""
     asked = spec({'hw:mem_page_size': 'small'}, scheduler_hints={'_nova_check_type': ['rebuild']})
     assert alone.filter_all(HOSTS, asked) is HOSTS
-    assert client.sent == []
+    assert placement.requests == []
 
 
 def test_a_contradiction_leaves_none(alone, caplog) -> None:
@@ -101,39 +102,39 @@ def test_rejections_are_logged_once_with_counts_and_examples(alone, caplog) -> N
     assert 'hw:mem_page_size' in line
 
 
-def test_never_rejects_on_a_snapshot_older_than_the_request(alone, client, clock) -> None:
+def test_never_rejects_on_a_snapshot_older_than_the_request(alone, placement, clock) -> None:
     """The host may have changed since; what is passed on a recent one costs no request."""
     asked = spec({f'trait:{TRAIT_ENABLED}': 'required'})
     assert left(alone.filter_all([Host('new')], asked)) == []
-    assert len(client.sent) == 4  # the traits, and a request for each
+    assert len(placement.requests) == 4  # the traits, and a request for each
     clock.now = 10.0
-    client.providers['new'] = {TRAIT_ENABLED}
+    placement.providers['new'] = Provider('new', traits={TRAIT_ENABLED})
     assert left(alone.filter_all([Host('new')], asked)) == ['new']
-    assert len(client.sent) == 7
+    assert len(placement.requests) == 7
     for clock.now in (30.0, 70.0):
         assert left(alone.filter_all([Host('new')], asked)) == ['new']
-    assert len(client.sent) == 7
+    assert len(placement.requests) == 7
     clock.now = 71.0
     alone.filter_all([Host('new')], asked)
-    assert len(client.sent) == 11
+    assert len(placement.requests) == 11
 
 
 def test_a_live_migration_is_not_passed_on_an_old_snapshot(
-    alone, client, clock, monkeypatch
+    alone, placement, clock, monkeypatch
 ) -> None:
     """A host that is another kind now would refuse it late."""
     answer = decide(RequestFacts(source=SchedulerHost('source', frozenset())), Policy())
     monkeypatch.setattr(host_filter, 'answer_for', lambda *_args: answer)
     assert left(alone.filter_all(HOSTS, spec())) == ['plain']
     clock.now = 1.0
-    client.providers['plain'] = {TRAIT_ENABLED}
+    placement.providers['plain'].traits = {TRAIT_ENABLED}
     assert alone.filter_all(HOSTS, spec()) == []
 
 
-def test_when_placement_fails(alone, client, clock) -> None:
+def test_when_placement_fails(alone, placement, clock) -> None:
     """The old snapshot is better than none, for five intervals; then only plain requests pass."""
     alone.filter_all(HOSTS, spec())
-    client.error = AWAY
+    placement.trouble = AWAY
     for clock.now, plain, paged in (
         (100.0, ['plain', 'disk', 'tmpfs'], ['plain']),
         (301.0, ['plain', 'disk', 'tmpfs', 'sick'], []),
@@ -142,9 +143,9 @@ def test_when_placement_fails(alone, client, clock) -> None:
         assert left(alone.filter_all(HOSTS, spec({'hw:mem_page_size': 'small'}))) == paged
 
 
-def test_without_any_snapshot(alone, client) -> None:
+def test_without_any_snapshot(alone, placement) -> None:
     """A plain request passes; one that the rules are about finds no host."""
-    client.error = AWAY
+    placement.trouble = AWAY
     assert left(alone.filter_all(HOSTS, spec())) == ['plain', 'disk', 'tmpfs', 'sick']
     assert alone.filter_all(HOSTS, spec({'hw:mem_page_size': 'small'})) == []
 

@@ -9,6 +9,7 @@ from nova import objects
 
 from fbm_filters import moves
 from fbm_filters.rules import RequestFacts, SchedulerHost
+from tests.unit.fake_placement import Provider
 from tests.unit.filters.specs import ALIAS, spec, to
 
 CONTEXT = nova_context.get_admin_context()
@@ -40,9 +41,10 @@ def database(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def providers(client):
+def providers(placement):
     """Placement knows the nodes: the first is enabled."""
-    client.providers = {UUIDS[0]: {*ENABLED, 'COMPUTE_NODE'}, UUIDS[1]: set()}
+    traits = {UUIDS[0]: {*ENABLED, 'COMPUTE_NODE'}, UUIDS[1]: set()}
+    placement.providers = {one: Provider(one, one, traits=own) for one, own in traits.items()}
 
 
 @pytest.mark.parametrize(

@@ -5,27 +5,27 @@ import threading
 from unittest import mock
 
 import pytest
+import requests
 from keystoneauth1 import exceptions as ksa_exceptions
 from nova import context as nova_context
 from nova import exception
 
-from fbm_filters import decision, placement, prefilter, rules
+from fbm_filters import decision, prefilter, rules
+from fbm_filters.placement import ensured_traits
 from fbm_filters.rules import Policy, RequestFacts
 from fbm_placement.names import TRAIT_ENABLED, TRAIT_UNHEALTHY
-from tests.unit.filters.fake_client import response
 from tests.unit.filters.specs import spec, to
 
 CONTEXT = nova_context.get_admin_context()
 NOT_KNOWN = 'where this instance may go could not be determined'
 
 FAILURES = {
-    'no connection': ksa_exceptions.ConnectFailure('Unable to establish connection to http://p'),
-    'no endpoint': ksa_exceptions.EndpointNotFound(),
+    'no connection': requests.ConnectionError('no route'),
     'no credentials': ksa_exceptions.MissingAuthPlugin(),
-    '500': response(500, 'The server has <b>either</b> erred'),
-    'another service': response(200, '<html>Welcome!</html>'),
-    'JSON of another service': response(200, {'hello': 'world'}),
-    'JSON of another shape': response(200, {'traits': {}}),
+    '500': {'status_code': 500, 'text': 'The server has <b>either</b> erred'},
+    'another service': {'text': '<html>Welcome!</html>'},
+    'JSON of another service': {'text': '{"hello": "world"}'},
+    'JSON of another shape': {'text': '{"traits": {}}'},
     'a bug': ZeroDivisionError(),
 }
 """What may come instead of an answer of Placement."""
@@ -33,7 +33,7 @@ FAILURES = {
 
 def made(clock=lambda: 0.0):
     """Return a pre-filter."""
-    return prefilter.PreFilter(Policy(), placement.ensured_traits(60, clock))
+    return prefilter.PreFilter(Policy(), ensured_traits(60, clock))
 
 
 def run(asked):
@@ -41,7 +41,7 @@ def run(asked):
     return made()(CONTEXT, asked)
 
 
-pytestmark = pytest.mark.usefixtures('nova_list', 'client')
+pytestmark = pytest.mark.usefixtures('nova_list', 'placement')
 
 
 def test_the_answer_goes_into_the_request() -> None:
@@ -71,18 +71,18 @@ def test_what_another_prefilter_forbids_and_this_requires_is_refused() -> None:
     assert asked.root_required == set()
 
 
-def test_a_rebuild_is_left_alone(client) -> None:
+def test_a_rebuild_is_left_alone(placement) -> None:
     """Nova runs no pre-filter there; should it ever, this one changes nothing."""
     asked = spec({'hw:mem_page_size': 'small'}, scheduler_hints={'_nova_check_type': ['rebuild']})
     assert run(asked) is False
     assert asked.root_forbidden == set()
-    assert client.sent == []
+    assert placement.requests == []
 
 
 @pytest.mark.parametrize('error', FAILURES.values(), ids=FAILURES)
-def test_no_trait_is_named_that_may_not_exist(client, error) -> None:
+def test_no_trait_is_named_that_may_not_exist(placement, error) -> None:
     """A plain request goes on without one; one that the rules are about is refused."""
-    client.error = error
+    placement.trouble = error
     plain = spec()
     assert run(plain) is False
     assert plain.root_forbidden == set()
@@ -138,20 +138,15 @@ def test_it_is_registered_once_and_last(nova_list) -> None:
     assert nova_list == others
 
 
-def test_traits_are_created_and_checked_again_after_a_while(client, clock) -> None:
+def test_traits_are_created_and_checked_again_after_a_while(placement, http, clock) -> None:
     """Once for many requests: a name that doesn't exist stops every boot."""
-    client.traits = {TRAIT_ENABLED, 'HW_CPU_X86_VMX'}
+    placement.traits = {TRAIT_ENABLED, 'HW_CPU_X86_VMX'}
     ours = made(clock)
-    listed = (
-        'GET /traits?name=in:CUSTOM_FILE_BACKED_MEMORY,CUSTOM_FILE_BACKED_MEMORY_DISK,'
-        'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY'
-    )
-    created = [
-        listed,
-        'PUT /traits/CUSTOM_FILE_BACKED_MEMORY_DISK',
-        'PUT /traits/CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY',
-    ]
+    disk, unhealthy = (f'{TRAIT_ENABLED}_{suffix}' for suffix in ('DISK', 'UNHEALTHY'))
+    listed = ('GET', f'/traits?name=in:{TRAIT_ENABLED},{disk},{unhealthy}')
+    created = [listed, ('PUT', f'/traits/{disk}'), ('PUT', f'/traits/{unhealthy}')]
     for clock.now, expected in ((0.0, created), (59.9, created), (60.1, [*created, listed])):
         ours(CONTEXT, spec())
-        assert client.urls == expected
-    assert {sent[2:] for sent in client.sent} == {('1.26', CONTEXT.global_id)}
+        assert placement.requests == expected
+    ids = {sent.headers['X-OpenStack-Request-ID'] for sent in http.request_history}
+    assert ids == {CONTEXT.global_id}
