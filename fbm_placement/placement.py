@@ -31,7 +31,9 @@ class Allocations:
 class PlacementClient:
     """The requests of the agent and of the scheduler's side.
 
-    Every method may raise PlacementError or one of its subclasses, and what ``send`` raises.
+    Every method may raise PlacementError or one of its subclasses, and what its transport raises;
+    one that writes ConflictError where the provider's generation is not the given one, and
+    BadRequestError where what it names does not exist (any more).
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -39,10 +41,9 @@ class PlacementClient:
         self.transport = transport
 
     def providers(self, **query: str) -> list[Provider]:
-        """Return the providers with this ``uuid`` or ``name`` (one or none, as both are unique).
+        """Return the provider with this ``uuid`` or ``name``, or all with the trait ``required``.
 
-        Or those that have the trait ``required``. A query, also for a UUID: a 404 then shows that
-        this is not Placement's root.
+        It is a query for a UUID too: a 404 then shows that this is not Placement's root.
         """
         path = '/resource_providers'
         with _answer(path, self.transport.get(path, **query)) as body:
@@ -56,11 +57,7 @@ class PlacementClient:
             return _generation(body), None if record is None else _inventory(record)
 
     def put_inventory(self, uuid: str, generation: int, inventory: Inventory) -> int:
-        """Replace the MEMORY_MB record, all six fields of it, and return the new generation.
-
-        :raises ConflictError: the provider's generation is not ``generation`` any more
-        :raises BadRequestError: the provider has no MEMORY_MB record (any more)
-        """
+        """Replace the MEMORY_MB record, all six fields of it, and return the new generation."""
         path = f'/resource_providers/{uuid}/inventories/{names.MEMORY_MB}'
         return self._put(path, generation, asdict(inventory))
 
@@ -71,11 +68,7 @@ class PlacementClient:
             return _generation(body), _names(body['traits'])
 
     def put_traits(self, uuid: str, generation: int, traits: Collection[str]) -> int:
-        """Replace the provider's whole set of traits and return the new generation.
-
-        :raises ConflictError: the provider's generation is not ``generation`` any more
-        :raises BadRequestError: one of the traits doesn't exist (any more)
-        """
+        """Replace the provider's whole set of traits and return the new generation."""
         path = f'/resource_providers/{uuid}/traits'
         return self._put(path, generation, {'traits': sorted(traits)})
 
@@ -97,10 +90,7 @@ class PlacementClient:
         return missing
 
     def create_trait(self, name: str) -> None:
-        """Create a trait, if it doesn't exist yet.
-
-        :raises BadRequestError: the name does not begin with ``CUSTOM_``
-        """
+        """Create a trait, if it doesn't exist yet; BadRequestError: not a ``CUSTOM_`` name."""
         self.transport.put(f'/traits/{name}')
 
     def _put(self, path: str, generation: int, record: Mapping[str, Any]) -> int:

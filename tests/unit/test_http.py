@@ -386,47 +386,41 @@ def test_tls(transport_for, monkeypatch, peer):
     assert 'HTTPSConnectionPool' not in line
 
 
-def test_a_server_without_tls(transport_for, peer):
-    """Https where http is spoken is a TLS failure too."""
-    peer.sendall(b'HTTP/1.1 400 Bad Request\r\n\r\n')
-    assert 'TLS failed (' in line_of(transport_for(f'{NO_AUTH}endpoint = https://placement.test'))
-
-
-def test_a_missing_cafile(transport_for):
-    """A ``cafile`` that isn't there is in the line."""
-    text = f'{NO_AUTH}endpoint = https://placement.test\ncafile = /none.pem\n'
-    assert '/none.pem' in line_of(transport_for(text))
-
-
-def test_a_server_that_never_answers(transport_for, peer):
-    """[placement]timeout ends the wait for an answer."""
-    line = line_of(transport_for(f'{NO_AUTH}endpoint = http://placement.test\ntimeout = 1\n'))
-    assert 'timed out' in line
-    assert '[placement]timeout too short?' in line
+HTTPS, PLAIN = ('endpoint = https://placement.test\n', 'endpoint = http://placement.test\n')
 
 
 @pytest.mark.parametrize(
-    'raw',
+    ('section', 'raw', 'says'),
     [
-        b'',
-        b'SSH-2.0-OpenSSH_9.2\r\n',
-        b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"inventories": {',
-        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{"invent',
-        b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}',
+        (HTTPS, b'HTTP/1.1 400 Bad Request\r\n\r\n', ['TLS failed (']),
+        (f'{HTTPS}cafile = /none.pem\n', b'', ['/none.pem']),
+        # It never answers.
+        (f'{PLAIN}timeout = 1\n', None, ['timed out', '[placement]timeout too short?']),
+        *(
+            (PLAIN, raw, ['placement.test'])
+            for raw in (
+                b'',
+                b'SSH-2.0-OpenSSH_9.2\r\n',
+                b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"inventories": {',
+                b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{"invent',
+                b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}',
+            )
+        ),
+        # No URL to which a request can be sent.
+        *(
+            (f'endpoint_override = {url}\n', b'', [url])
+            for url in ('placement.test', 'http://[bad', 'ftp://placement.test')
+        ),
     ],
-    ids=['nothing', 'no HTTP', 'cut short', 'chunk cut short', 'no gzip'],
 )
-def test_a_broken_answer(transport, peer, raw):
-    """An answer that breaks off, or isn't HTTP, is a PlacementError like any other."""
-    peer.sendall(raw)
-    peer.shutdown(socket.SHUT_WR)
-    assert 'placement.test' in line_of(transport)
-
-
-@pytest.mark.parametrize('url', ['placement.test', 'http://[bad', 'ftp://placement.test'])
-def test_an_endpoint_that_is_no_url(transport_for, url):
-    """An ``endpoint_override`` to which no request can be sent is in the line."""
-    assert url in line_of(transport_for(f'{NO_AUTH}endpoint_override = {url}\n'))
+def test_a_broken_exchange(transport_for, peer, section, raw, says):
+    """Whatever breaks off, or isn't HTTP, is a PlacementError like any other."""
+    if raw is not None:
+        peer.sendall(raw)
+        peer.shutdown(socket.SHUT_WR)
+    line = line_of(transport_for(NO_AUTH + section))
+    for text in says:
+        assert text in line
 
 
 def test_errors_of_requests(transport, http):
