@@ -68,7 +68,7 @@ class OverwriteLoopTest(fleet.FleetTestCase):
             was_right = self.is_right()
             overwrites += not was_right
             self.now += between
-            agent.run_pass()
+            agent.reconcile(agent.observe())
             wrong += 0 if was_right else between
             self.assertTrue(self.is_right())
             self.now += PERIODIC - between
@@ -100,7 +100,7 @@ class OverwriteLoopTest(fleet.FleetTestCase):
         self.start_host('host')
         agent, asked = self.an_agent()
         novas = self.useFixture(costs.Counter()).sent
-        agent.run_pass()
+        agent.reconcile(agent.observe())
         asked.clear()
 
         wrong, overwrites = self.an_hour(agent, between)
@@ -113,11 +113,11 @@ class OverwriteLoopTest(fleet.FleetTestCase):
         # Of nova-compute: one for each time that it put its own value back.
         written = [sent for sent in novas if sent.startswith('put') and 'inventories' in sent]
         self.assertEqual(overwrites, len(written))
-        told = [line for line in self.log.output.splitlines() if 'was overwritten' in line]
-        times = [int(line.split('(overwrite ')[1].split()[0]) for line in told[1:]]
+        lines = [line for line in self.log.output.splitlines() if 'was overwritten' in line]
+        times = [int(line.split('(overwrite ')[1].split()[0]) for line in lines[1:]]
         self.assertEqual([2, 4, 8], times)
-        self.assertIn('Likely by nova-compute', told[0])
-        self.assertIn(f'[libvirt]file_backed_memory = {OFFERED_MIB}', told[0])
+        self.assertIn('Likely by nova-compute', lines[0])
+        self.assertIn(f'[libvirt]file_backed_memory = {OFFERED_MIB}', lines[0])
 
         self.fix()
         asked.clear()
