@@ -55,7 +55,7 @@ e2e: $(TOX)  ## Real libvirt hosts, then a whole cloud, on this machine; needs r
 demo: $(TOX)  ## A guided tour of the agent against a real Placement, in a minute
 	$(TOX) run -q -e demo
 
-docs: $(TOX)  ## The documentation, in doc/build/html
+docs: $(TOX)  ## The documentation in doc/build/html, man pages in doc/build/man
 	$(TOX) run -e docs
 
 genconfig: $(TOX)  ## A sample of every option, in etc/fbm-placement.conf.sample
@@ -72,5 +72,6 @@ constraints: $(TOX)  ## The newest versions that fit together, into constraints*
 
 clean:  ## Removes everything that is not in git and was made here
 	rm -rf .venv .tox .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build cover dist \
-		doc/build doc/source/_static/*.sample releasenotes/build releasenotes/notes/reno.cache etc/*.sample *.egg-info AUTHORS ChangeLog
+		doc/build doc/source/cli/help doc/source/_static/*.sample releasenotes/build \
+		releasenotes/notes/reno.cache etc/*.sample *.egg-info AUTHORS ChangeLog
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
