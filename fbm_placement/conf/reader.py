@@ -4,7 +4,7 @@
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from oslo_config import cfg
 
@@ -12,6 +12,8 @@ from fbm_placement import errors, names
 from fbm_placement.rules import config
 from fbm_placement.settings import AgentOptions, Settings
 from fbm_placement.words import config_error_text
+
+T = TypeVar('T')
 
 
 def _required(value: Any) -> Any:
@@ -74,9 +76,7 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
 
     :raises ConfigurationError: with every reason at once
     """
-    settings, reasons = _settings(conf)
-    _refuse(reasons)
-    return settings
+    return _checked(*_settings(conf))
 
 
 def read_agent_options(
@@ -87,9 +87,7 @@ def read_agent_options(
     :param needed: those to read; the others get their defaults
     :raises ConfigurationError: with every reason at once
     """
-    values, reasons = _read(conf, {name: _AGENT_OPTIONS[name] for name in needed})
-    _refuse(reasons)
-    return AgentOptions(**values)
+    return AgentOptions(**_checked(*_read(conf, {name: _AGENT_OPTIONS[name] for name in needed})))
 
 
 def read_all(conf: cfg.ConfigOpts) -> tuple[Settings, AgentOptions]:
@@ -99,8 +97,7 @@ def read_all(conf: cfg.ConfigOpts) -> tuple[Settings, AgentOptions]:
     """
     settings, reasons = _settings(conf)
     values, more_reasons = _read(conf, _AGENT_OPTIONS)
-    _refuse(reasons + more_reasons)
-    return settings, AgentOptions(**values)
+    return _checked((settings, AgentOptions(**values)), reasons + more_reasons)
 
 
 def _settings(conf: cfg.ConfigOpts) -> tuple[Settings, list[str]]:
@@ -109,9 +106,10 @@ def _settings(conf: cfg.ConfigOpts) -> tuple[Settings, list[str]]:
     return settings, [*reasons, *config.forbidden(settings)]
 
 
-def _refuse(reasons: list[str]) -> None:
+def _checked(value: T, reasons: list[str]) -> T:
     if reasons:
         raise errors.ConfigurationError(reasons)
+    return value
 
 
 def _read(conf: cfg.ConfigOpts, table: _Table) -> tuple[dict[str, Any], list[str]]:
