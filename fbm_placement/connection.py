@@ -11,8 +11,9 @@ from keystoneauth1 import loading
 from oslo_config import cfg
 
 import fbm_placement
-from fbm_placement import errors, http, names, words
+from fbm_placement import errors, http, names
 from fbm_placement.placement import PlacementClient
+from fbm_placement.words import config_error_text
 
 LONGEST_TIMEOUT_SECONDS = 60
 """For one exchange. A larger ``[placement]timeout`` is cut to this."""
@@ -86,4 +87,4 @@ def _without_values(exc: Exception) -> str:
             'a value has a $ that names no option; write $$ for a $ (a password may hold one), '
             'or write the value out'
         )
-    return words.config_error_text(exc)
+    return config_error_text(exc)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from oslo_config import cfg
 from oslo_log import log
 
-from fbm_placement import errors, words
+from fbm_placement import errors
+from fbm_placement.words import one_line, without_userinfo
 
 LOG = log.getLogger(__name__)
 
@@ -19,7 +20,7 @@ class _NoUserinfo(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
         if '@' in text:
-            record.msg, record.args = words.without_userinfo(text), None
+            record.msg, record.args = without_userinfo(text), None
         return True
 
 
@@ -51,10 +52,10 @@ def as_a_service(conf: cfg.ConfigOpts, prog: str, args: Sequence[str] = ()) -> N
     try:
         log.setup(conf, prog)
     except log.LogConfigError as exc:
-        raise errors.ConfigurationError([f'logging: {words.one_line(exc)}']) from exc
+        raise errors.ConfigurationError([f'logging: {one_line(exc)}']) from exc
     except (OSError, RuntimeError) as exc:
         # A full disk, a directory of another user, use_journal without systemd-python.
-        warnings.append(f'{words.one_line(exc)}; logging to stderr instead')
+        warnings.append(f'{one_line(exc)}; logging to stderr instead')
         overrides = {'log_file': None, 'log_dir': None, 'use_journal': False, 'use_stderr': True}
         for option, value in overrides.items():
             conf.set_override(option, value)

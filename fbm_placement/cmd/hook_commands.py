@@ -8,7 +8,8 @@ import sys
 from oslo_config import cfg
 
 from fbm_placement.cmd import exit_codes
-from fbm_placement.hook import inspection, installation
+from fbm_placement.hook import inspection as hook_check
+from fbm_placement.hook import installation as hook_files
 from fbm_placement.host import hook_status
 
 RELOAD = 'systemctl reload libvirtd (or virtqemud)'
@@ -41,7 +42,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
             '--hooks-dir',
             metavar='DIR',
             type=os.path.abspath,
-            default=installation.HOOKS_DIR,
+            default=hook_files.HOOKS_DIR,
             help="libvirt's directory of hooks (default: %(default)s)",
         )
         command.set_defaults(func=function)
@@ -50,8 +51,8 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
 def install(conf: cfg.ConfigOpts) -> int:
     """Install the hook and print what changed; HookError where that is not possible."""
     hooks_dir = conf.command.hooks_dir
-    had_hooks = installation.has_hooks(hooks_dir)
-    _print_changes(installation.install(hooks_dir))
+    had_hooks = hook_files.has_hooks(hooks_dir)
+    _print_changes(hook_files.install(hooks_dir))
     if not had_hooks:
         print(f'libvirt had no hook for QEMU before; reload it once: {RELOAD}')
     return exit_codes.GOOD
@@ -59,7 +60,7 @@ def install(conf: cfg.ConfigOpts) -> int:
 
 def check(conf: cfg.ConfigOpts) -> int:
     """Print what is wrong with the hook, a line each on stderr."""
-    findings = inspection.check(conf.command.hooks_dir)
+    findings = hook_check.check(conf.command.hooks_dir)
     for finding in findings:
         print(finding, file=sys.stderr)
     if findings:
@@ -72,7 +73,7 @@ def check(conf: cfg.ConfigOpts) -> int:
 
 def remove(conf: cfg.ConfigOpts) -> int:
     """Remove the hook and print what changed; HookError where that is not possible."""
-    _print_changes(installation.remove(conf.command.hooks_dir))
+    _print_changes(hook_files.remove(conf.command.hooks_dir))
     return exit_codes.GOOD
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from fbm_placement import errors
 from fbm_placement.hook import installation
-from fbm_placement.host import draining, health, hook_status, libvirt, mounts, processes
+from fbm_placement.host import draining, hook_status, libvirt, mounts, processes
+from fbm_placement.host import health as store_rules
 from fbm_placement.host.guests import Guest
 from fbm_placement.host.history import History
 from fbm_placement.host.probe import Probe
@@ -121,10 +122,10 @@ class HostObserver:
             store = observe_store(path, guests, self._store_probe)
             store = self._history.with_expected_mount(store)
             trusted = frozenset({0, os.geteuid()})
-            return store, health.problems(store, settings.allocatable_mib, qemu_uids, trusted)
+            return store, store_rules.problems(store, settings.allocatable_mib, qemu_uids, trusted)
 
         store, problems = check(path)
-        too_small = any(problem.key == health.TOO_SMALL for problem in problems)
+        too_small = any(problem.key == store_rules.TOO_SMALL for problem in problems)
         if too_small and self._history.store.last_was_good:
             self._wait(RELEASE_SECONDS)
             return check(path)

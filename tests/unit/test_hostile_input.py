@@ -5,9 +5,10 @@ import socket
 
 import pytest
 
-from fbm_placement import connection, errors, provider, words
+from fbm_placement import connection, errors, provider
 from fbm_placement.cmd import agent as command
 from fbm_placement.systemd import Notifier
+from fbm_placement.words import one_line
 from tests.unit.nova_conf_text import ENABLED
 
 KEYSTONE = 'http://keystone.test/v3'
@@ -101,4 +102,4 @@ def test_a_wrong_interval_does_not_forbid_to_uninstall(nova_conf, compute_id, pl
 )
 def test_others_words_fit_into_a_line(text, line):
     """No control characters, no user names in URLs, no request ids, which differ each time."""
-    assert words.one_line(text) == line
+    assert one_line(text) == line
