@@ -71,8 +71,8 @@ def run() -> list[Measurement]:
                     work()
                     least[name] = min(least[name], (time.perf_counter() - begun) * 1000)
     cheapest = min((own.__name__ for own in NOVAS_OWN), key=lambda name: least[name])
-    told = ', '.join(f'{own.__name__} {least[own.__name__]:.1f} ms' for own in NOVAS_OWN)
-    print(f"Nova's own over {HOSTS} hosts: {told}")
+    times = ', '.join(f'{own.__name__} {least[own.__name__]:.1f} ms' for own in NOVAS_OWN)
+    print(f"Nova's own over {HOSTS} hosts: {times}")
     return [
         Measurement(
             f'filter, {HOSTS} hosts, {name}',

@@ -34,8 +34,8 @@ def run() -> list[Measurement]:
         _Case('runTest').run(result)
     finally:
         logging.disable(logging.NOTSET)
-    for _, told in result.errors + result.failures:
-        raise RuntimeError(told)
+    for _, failure in result.errors + result.failures:
+        raise RuntimeError(failure)
     measurements = []
     for name, budgets in BUDGETS.items():
         ours, whole = _measured[name]
@@ -44,11 +44,11 @@ def run() -> list[Measurement]:
             Measurement(
                 f'pre-filter, {what}, {name}',
                 measured,
-                beside,
+                other,
                 "Nova's scheduling",
                 budget=budget,
                 budget_is_for='measured',
             )
-            for what, measured, beside, budget in counts
+            for what, measured, other, budget in counts
         ]
     return measurements

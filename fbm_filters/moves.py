@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an instance comes from and where it is to go: what no field of a RequestSpec says.
+"""Where an instance comes from and where it is to go: what no field of a RequestSpec has.
 
 A boot without a named host costs nothing. For a move the instance is read from its cell.
 """

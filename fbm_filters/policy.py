@@ -27,9 +27,9 @@ user can read.
             (FORBIDDEN, 'they stay off hosts with file-backed memory'),
         ],
         help="""
-Where instances may go whose flavor and image say nothing about file-backed memory.
+Where instances may go whose flavor and image do not mention file-backed memory.
 
-A flavor says it with the extra spec ``trait:CUSTOM_FILE_BACKED_MEMORY`` = ``required`` or
+A flavor mentions it with the extra spec ``trait:CUSTOM_FILE_BACKED_MEMORY`` = ``required`` or
 ``forbidden``, an image with the property of the same name = ``required``. Live migrations are
 exempt: they always go to a host of the same kind as the one they come from.
 """,
@@ -62,7 +62,7 @@ hosts that have them, which is fetched again before a host is rejected on an old
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """Tell oslo-config-generator and the docs the scheduler's options."""
+    """Return the options for oslo-config-generator and the docs."""
     return [(GROUP, list(SCHEDULER_OPTS))]
 
 

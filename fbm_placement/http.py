@@ -59,7 +59,7 @@ _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     (ksa_exceptions.EndpointNotFound, _NO_ENDPOINT),
     (ksa_exceptions.ConnectTimeout, _TIMED_OUT),
     (ksa_exceptions.InvalidResponse, _UNREADABLE),
-    (socket.gaierror, 'name look-up failed ({cause}); {url}'),
+    (socket.gaierror, 'name lookup failed ({cause}); {url}'),
     (ssl.SSLError, 'TLS failed ({cause}); check [placement]cafile; {url}'),
     (ConnectionRefusedError, 'connection refused (is the service up?); {url}'),
     (http.client.RemoteDisconnected, 'the connection was closed without an answer; {url}'),

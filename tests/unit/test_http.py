@@ -228,25 +228,25 @@ BY_ANOTHER = {
 
 
 @pytest.mark.parametrize('method', ['GET', 'PUT'])
-@pytest.mark.parametrize(('status', 'code', 'kind', 'says'), BY_PLACEMENT)
-def test_refused_by_placement(transport, http, method, status, code, kind, says):
+@pytest.mark.parametrize(('status', 'code', 'kind', 'expected'), BY_PLACEMENT)
+def test_refused_by_placement(transport, http, method, status, code, kind, expected):
     """The class is by the status, and for a conflict by the code; the detail is in the line."""
     body = fake_placement.error('the\ndetail', f'placement.{code}')
     http.register_uri(method, URL + PATH, status_code=status, json=body, reason='Reason')
     error = failure(functools.partial(getattr(transport, method.lower()), PATH), kind)
     assert str(error).startswith(f'{method} {PATH}: ')
-    assert says in str(error)
+    assert expected in str(error)
     assert error.retry_after is None
 
 
 @pytest.mark.parametrize('method', ['GET', 'PUT'])
-@pytest.mark.parametrize(('answer', 'says'), BY_ANOTHER.values(), ids=BY_ANOTHER)
-def test_answered_by_another(transport, http, method, answer, says):
+@pytest.mark.parametrize(('answer', 'expected'), BY_ANOTHER.values(), ids=BY_ANOTHER)
+def test_answered_by_another(transport, http, method, answer, expected):
     """One line: the request, what was seen, how to fix it; it never counts as Placement's own."""
     http.register_uri(method, URL + PATH, **answer)
     line = str(failure(functools.partial(getattr(transport, method.lower()), PATH)))
     assert line.startswith(f'{method} {PATH}: ')
-    assert says in line
+    assert expected in line
 
 
 def test_an_error_before_1_23(transport, http):
@@ -345,7 +345,7 @@ def peer(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ('exc', 'says'),
+    ('exc', 'expected'),
     [
         (
             ConnectionRefusedError(111, 'Connection refused'),
@@ -353,18 +353,18 @@ def peer(monkeypatch):
         ),
         (
             socket.gaierror(-2, 'No such name'),
-            f'look-up failed ([Errno -2] No such name); Unable to establish connection to {URL}',
+            f'lookup failed ([Errno -2] No such name); Unable to establish connection to {URL}',
         ),
         (TimeoutError('timed out'), 'is the service up, or [placement]timeout too short?'),
         (OSError(113, 'No route to host'), 'No route to host'),
         (ConnectionResetError(104, 'Connection reset by peer'), 'Connection reset by peer'),
     ],
 )
-def test_no_connection(transport, monkeypatch, exc, says):
+def test_no_connection(transport, monkeypatch, exc, expected):
     """The line has the cause, whatever it was wrapped in, and the address."""
     connection_fails(monkeypatch, exc)
     line = line_of(transport)
-    assert says in line
+    assert expected in line
     assert 'placement.test' in line
     if not isinstance(exc, TimeoutError):
         assert 'HTTPConnectionPool' not in line
@@ -390,7 +390,7 @@ HTTPS, PLAIN = ('endpoint = https://placement.test\n', 'endpoint = http://placem
 
 
 @pytest.mark.parametrize(
-    ('section', 'raw', 'says'),
+    ('section', 'raw', 'expected'),
     [
         (HTTPS, b'HTTP/1.1 400 Bad Request\r\n\r\n', ['TLS failed (']),
         (f'{HTTPS}cafile = /none.pem\n', b'', ['/none.pem']),
@@ -413,13 +413,13 @@ HTTPS, PLAIN = ('endpoint = https://placement.test\n', 'endpoint = http://placem
         ),
     ],
 )
-def test_a_broken_exchange(transport_for, peer, section, raw, says):
+def test_a_broken_exchange(transport_for, peer, section, raw, expected):
     """Whatever breaks off, or isn't HTTP, is a PlacementError like any other."""
     if raw is not None:
         peer.sendall(raw)
         peer.shutdown(socket.SHUT_WR)
     line = line_of(transport_for(NO_AUTH + section))
-    for text in says:
+    for text in expected:
         assert text in line
 
 

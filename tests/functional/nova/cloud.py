@@ -88,7 +88,7 @@ class CloudTestCase(fleet.FleetTestCase):
             self.outdate()
 
     def outdate(self):
-        """Wait until the scheduler asks Placement anew."""
+        """Wait until the scheduler reads Placement again."""
         self.assertEqual(1, self.REFRESH_INTERVAL, 'too long for a test')
         time.sleep(self.REFRESH_INTERVAL)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts what the pre-filter asks of database and Placement, beside Nova's whole scheduling."""
+"""Counts what the pre-filter costs database and Placement, against Nova's whole scheduling."""
 
 import contextlib
 import dataclasses

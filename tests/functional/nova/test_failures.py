@@ -132,7 +132,7 @@ class PlacementAwayByTheFilterAloneTest(PlacementAwayTest):
 
 
 class DatabaseFailureTest(FailureTestCase):
-    """What the cell's database knows is needed to tell a live migration from other moves."""
+    """What the cell's database knows distinguishes a live migration from other moves."""
 
     def failing(self, **methods):
         """Let moves.py, and nothing else, read this from the database."""

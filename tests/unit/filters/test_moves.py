@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tells a move from a boot, what is read of a move, and which host a request names."""
+"""What is a move and what a boot, what is read of a move, and which host a request names."""
 
 from unittest import mock
 
