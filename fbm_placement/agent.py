@@ -87,8 +87,6 @@ class Agent:
         with self._connected() as used:
             self._create_traits(used)
             result = self._reconciler(used).run_pass(target(self._settings, facts))
-            if result.plan.waiting_for is not None:
-                raise errors.NotReadyError(f'{result.provider.name}: {result.plan.waiting_for}')
         self._log(result)
         return result
 
@@ -100,9 +98,7 @@ class Agent:
     def withdraw(self) -> PassResult:
         """Remove the host's traits, and then the state file: the hook no longer enforces.
 
-        :raises HostError: the service runs, and would set the traits again
-
-        Raises what ``reconcile`` raises, too.
+        :raises HostError: the service runs, and would set the traits again; else as ``reconcile``
         """
         if (pid := running_agent()) is not None:
             raise errors.HostError(
@@ -136,10 +132,10 @@ class Agent:
         try:
             self._conf.mutate_config_files()
             options = reader.read_agent_options(self._conf)
+        except SystemExit:
+            error = 'a logging option is wrong, see stderr'
         except _UNREADABLE as exc:
-            error = (
-                str(exc) if isinstance(exc, Exception) else 'a logging option is wrong, see stderr'
-            )
+            error = str(exc)
         # Not logged within the except clause: oslo.log would add the error a second time.
         if options is None:
             LOG.error('Configuration not reloaded, the previous one stays: %s', error)

@@ -92,13 +92,8 @@ WITHDRAWN = Target(inventory=None, own_traits=frozenset())
 """Of a disabled host, and for uninstalling: no traits, the inventory is left to nova-compute."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A field or trait that differs from what it should be."""
-
-    field: str
-    seen: str
-    wanted: str
+Difference = tuple[str, str, str]
+"""A field of the inventory or a trait, what Placement has, and what it should have."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,7 @@ def make_plan(goal: Target, seen: Observation) -> Plan:
     """
     if goal.inventory is not None and seen.inventory is None:
         return Plan(
-            differences=(Difference(names.MEMORY_MB, 'no inventory', str(goal.inventory.total)),),
+            differences=((names.MEMORY_MB, 'no inventory', str(goal.inventory.total)),),
             steps=(),
             waiting_for='nova-compute has not created the MEMORY_MB inventory yet, or another '
             'client deleted it: is nova-compute running on this host? If it is, restart it',
@@ -199,10 +194,9 @@ def overcommitment(goal: Target, seen: Observation) -> str | None:
 def _differences(goal: Target, seen: Observation) -> tuple[Difference, ...]:
     found = []
     if goal.inventory is not None and seen.inventory is not None:
-        is_, should_be = asdict(seen.inventory), asdict(goal.inventory)
-        differ = [field for field in is_ if is_[field] != should_be[field]]
-        found += [Difference(field, str(is_[field]), str(should_be[field])) for field in differ]
+        has, wanted = asdict(seen.inventory), asdict(goal.inventory)
+        found += [(k, str(has[k]), str(wanted[k])) for k in has if has[k] != wanted[k]]
     for trait in sorted(seen.traits ^ goal.traits(seen.traits)):
-        before, after = ('set', 'not set') if trait in seen.traits else ('not set', 'set')
-        found.append(Difference(trait, before, after))
+        here = trait in seen.traits
+        found.append((trait, 'set', 'not set') if here else (trait, 'not set', 'set'))
     return tuple(found)

@@ -27,8 +27,6 @@ A provider that was deleted and created again counts from 0, so an old generatio
 and ``DELETE /allocations`` doesn't raise it (placement/objects/).
 """
 
-NOTHING_TO_DO = Plan(differences=(), steps=())
-
 
 @dataclass(frozen=True)
 class PassResult:
@@ -75,6 +73,7 @@ class Reconciler:
     def run_pass(self, goal: Target) -> PassResult:
         """Bring the provider to ``goal``; write nothing where nothing differs.
 
+        :raises NotReadyError: nova-compute has not created the inventory yet
         :raises ConflictError: another client wrote in between, ``TRIES`` times in a row
         :raises BadRequestError: what was named did not exist, ``TRIES`` times in a row
         :raises PlacementError: Placement could not be asked, or refused
@@ -105,10 +104,12 @@ class Reconciler:
             return settled
         seen = observe(self._client, self.provider.uuid, found)
         result = PassResult(self.provider, goal, seen, make_plan(goal, seen))
+        if result.plan.waiting_for is not None:
+            raise errors.NotReadyError(f'{self.provider.name}: {result.plan.waiting_for}')
         after = self._apply(result)
         # While too much is allocated the sum is read at each pass, so that its end is seen.
-        if result.plan.waiting_for is None and result.overcommitment is None:
-            self._settled = PassResult(self.provider, goal, after, NOTHING_TO_DO)
+        if result.overcommitment is None:
+            self._settled = replace(result, seen=after, plan=Plan(differences=(), steps=()))
             self._settled_at = self._clock()
         return result
 

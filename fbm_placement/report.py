@@ -3,14 +3,14 @@
 
 from fbm_placement import names
 from fbm_placement.host.libvirt import dram_mib
-from fbm_placement.plan import Difference, HostFacts, Inventory, Plan
+from fbm_placement.plan import HostFacts, Inventory, Plan
 from fbm_placement.reconcile import PassResult
 from fbm_placement.rules.author import BY_HAND, likely_author
 
 
 def format_changes(plan: Plan) -> str:
     """Return what was changed, in one line."""
-    return ', '.join(f'{d.field} {d.seen} -> {d.wanted}' for d in plan.differences)
+    return ', '.join(f'{name} {seen} -> {wanted}' for name, seen, wanted in plan.differences)
 
 
 def format_overwrite(result: PassResult, times: int) -> str:
@@ -78,14 +78,10 @@ def format_dry_run(result: PassResult, facts: HostFacts) -> str:
     """Return what differs, as a small table: field, is, should be."""
     lines = [f'Resource provider {result.provider.name} ({result.provider.uuid})']
     if result.plan.differences:
-        lines += _table(result.plan.differences)
+        rows = [('field', 'is', 'should be'), *result.plan.differences]
+        first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+        lines += [f'  {a:<{first}}  {b:<{second}}  {c}' for a, b, c in rows]
     else:
         lines.append(f'As it should be: {format_status(result, facts)}')
     lines += filter(None, (result.plan.waiting_for, result.overcommitment))
     return '\n'.join(lines)
-
-
-def _table(differences: tuple[Difference, ...]) -> list[str]:
-    rows = [('field', 'is', 'should be'), *((d.field, d.seen, d.wanted) for d in differences)]
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    return [f'  {a:<{widths[0]}}  {b:<{widths[1]}}  {c}' for a, b, c in rows]

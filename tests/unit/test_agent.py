@@ -350,7 +350,7 @@ def test_a_dry_run_writes_nothing(agent, placement):
     """A dry run sends no PUT, not even for the traits."""
     result = dry_run(agent)
     assert placement.writes == []
-    assert {d.field for d in result.plan.differences} >= {'total', names.TRAIT_ENABLED}
+    assert {name for name, _, _ in result.plan.differences} >= {'total', names.TRAIT_ENABLED}
     assert result.provider.uuid == UUID
 
 

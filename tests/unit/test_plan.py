@@ -181,22 +181,20 @@ def test_each_field_is_corrected(field: str) -> None:
     wrong = dataclasses.replace(GOOD, **{field: getattr(GOOD, field) + 1})
     found = planned(ENABLED, observed(wrong))
     assert found.steps == (GOOD,)
-    assert found.differences == (
-        plan.Difference(field, str(getattr(wrong, field)), str(getattr(GOOD, field))),
-    )
+    assert found.differences == ((field, str(getattr(wrong, field)), str(getattr(GOOD, field))),)
 
 
 def test_the_traits_that_differ_are_named_in_order() -> None:
     found = planned(ENABLED, observed(traits=CLOSED | DISK))
     assert found.differences == (
-        plan.Difference('CUSTOM_FILE_BACKED_MEMORY', 'not set', 'set'),
-        plan.Difference('CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY', 'set', 'not set'),
+        ('CUSTOM_FILE_BACKED_MEMORY', 'not set', 'set'),
+        ('CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY', 'set', 'not set'),
     )
 
 
 def test_what_is_kept_while_draining_is_no_difference() -> None:
     differences = planned(DISABLED, observed(DRAM), DRAINING).differences
-    assert [d.field for d in differences] == ['CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY']
+    assert differences == (('CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY', 'not set', 'set'),)
 
 
 def test_waits_for_nova_compute_to_create_the_record() -> None:
