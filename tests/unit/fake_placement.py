@@ -57,7 +57,7 @@ class FakePlacement:
         """(method, path with query) of each request."""
         self.before = lambda method, path: None
         """Called before each answer: a second writer."""
-        self.trouble = None
+        self.failure = None
         """What answers instead of Placement: keywords of requests-mock, or what is raised."""
 
     @property
@@ -101,12 +101,12 @@ class FakePlacement:
         query = urllib.parse.unquote(url.query)
         self.requests.append((request.method, f'{path}?{query}' if query else path))
         self.before(request.method, path)
-        if isinstance(self.trouble, Exception):
-            raise self.trouble
-        if self.trouble is not None:
-            context.status_code = self.trouble.get('status_code', 200)
-            context.headers.update(self.trouble.get('headers', {}))
-            return self.trouble['text']
+        if isinstance(self.failure, Exception):
+            raise self.failure
+        if self.failure is not None:
+            context.status_code = self.failure.get('status_code', 200)
+            context.headers.update(self.failure.get('headers', {}))
+            return self.failure['text']
         if request.headers.get('OpenStack-API-Version') != 'placement 1.26':
             status, body = 406, error('Unacceptable version header')
         else:

@@ -60,7 +60,7 @@ def test_once_on_a_disabled_host(host, placement, capsys):
 @pytest.mark.parametrize('flag', ['--once', '--dry-run', '--withdraw'])
 def test_trouble_exits_1(host, placement, capsys, flag, trouble, says):
     """Placement is not as it should be: 1, and the reason on stderr in one line."""
-    placement.trouble = trouble
+    placement.failure = trouble
     assert command.main([flag]) == 1
     out, err = capsys.readouterr()
     assert out == ''

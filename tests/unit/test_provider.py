@@ -262,6 +262,6 @@ def test_child(client, placement, lookup):
 
 def test_trouble_is_not_absence(client, placement):
     """A web server's 404 doesn't mean that the provider is missing."""
-    placement.trouble = {'status_code': 404, 'text': '<html>'}
+    placement.failure = {'status_code': 404, 'text': '<html>'}
     with pytest.raises(errors.PlacementError, match='has the endpoint moved'):
         provider.find_provider(client, Lookup('x', uuid=UUID))
