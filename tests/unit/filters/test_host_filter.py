@@ -134,7 +134,7 @@ def test_a_live_migration_is_not_passed_on_an_old_snapshot(
 def test_when_placement_fails(alone, placement, clock) -> None:
     """The old snapshot is better than none, for five intervals; then only plain requests pass."""
     alone.filter_all(HOSTS, spec())
-    placement.trouble = AWAY
+    placement.failure = AWAY
     for clock.now, plain, paged in (
         (100.0, ['plain', 'disk', 'tmpfs'], ['plain']),
         (301.0, ['plain', 'disk', 'tmpfs', 'sick'], []),
@@ -145,7 +145,7 @@ def test_when_placement_fails(alone, placement, clock) -> None:
 
 def test_without_any_snapshot(alone, placement) -> None:
     """A plain request passes; one that the rules are about finds no host."""
-    placement.trouble = AWAY
+    placement.failure = AWAY
     assert left(alone.filter_all(HOSTS, spec())) == ['plain', 'disk', 'tmpfs', 'sick']
     assert alone.filter_all(HOSTS, spec({'hw:mem_page_size': 'small'})) == []
 

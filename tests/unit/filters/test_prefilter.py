@@ -82,7 +82,7 @@ def test_a_rebuild_is_left_alone(placement) -> None:
 @pytest.mark.parametrize('error', FAILURES.values(), ids=FAILURES)
 def test_no_trait_is_named_that_may_not_exist(placement, error) -> None:
     """A plain request goes on without one; one that the rules are about is refused."""
-    placement.trouble = error
+    placement.failure = error
     plain = spec()
     assert run(plain) is False
     assert plain.root_forbidden == set()
