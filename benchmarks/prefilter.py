@@ -7,16 +7,6 @@ import unittest
 from benchmarks.measurement import Measurement
 from tests.functional.nova import costs
 
-BUDGETS = {
-    'boot': (0, 0),
-    'boot to a named host': (2, 1),
-    'live migration': (2, 1),
-    'live migration to a named host': (3, 2),
-    'cold migration': (1, 0),
-}
-"""Queries and requests, by what was asked for."""
-
-
 _measured: dict[str, tuple[costs.Cost, costs.Cost]] = {}
 # Not in the test case: Nova empties it when it is over.
 
@@ -37,7 +27,7 @@ def run() -> list[Measurement]:
     for _, failure in result.errors + result.failures:
         raise RuntimeError(failure)
     measurements = []
-    for name, budgets in BUDGETS.items():
+    for name, budgets in costs.BUDGETS.items():
         ours, whole = _measured[name]
         counts = zip(('queries', 'requests'), ours.counts, whole.counts, budgets, strict=True)
         measurements += [

@@ -7,7 +7,6 @@ import time
 
 from nova.scheduler import request_filter
 from nova.tests.fixtures import libvirt as fakelibvirt
-from nova.tests.functional.api import client
 
 from tests.functional.nova import fleet
 
@@ -18,7 +17,7 @@ GUESTS = {
     'plain': {},
     'required': {'trait:CUSTOM_FILE_BACKED_MEMORY': 'required'},
     'forbidden': {'trait:CUSTOM_FILE_BACKED_MEMORY': 'forbidden'},
-    'in words of Nova': {'trait:COMPUTE_MEM_BACKING_FILE': 'required'},
+    'trait of Nova': {'trait:COMPUTE_MEM_BACKING_FILE': 'required'},
     'small pages': {'hw:mem_page_size': 'small'},
     'large pages': {'hw:mem_page_size': 'large'},
     'realtime': {
@@ -27,6 +26,10 @@ GUESTS = {
         'hw:cpu_realtime_mask': '^0',
     },
     'passthrough': {'pci_passthrough:alias': 'card:1'},
+    'of both kinds': {
+        'trait:CUSTOM_FILE_BACKED_MEMORY': 'required',
+        'hw:mem_page_size': 'small',
+    },
 }
 """Extra specs of a flavor, by what the guest is called here."""
 
@@ -102,12 +105,6 @@ class CloudTestCase(fleet.FleetTestCase):
             body['hypervisor_hostname'] = node
         return self.settled(self.api.post_server({'server': body}))
 
-    def contradictory_guest(self):
-        """Boot one that needs both kinds of hosts; return the server."""
-        both = {**GUESTS['required'], **GUESTS['small pages']}
-        body = self._build_server(flavor_id=self._create_flavor(extra_spec=both), networks='none')
-        return self.settled(self.api.post_server({'server': body}))
-
     def fault_of(self, server):
         """Return the words that an API user reads."""
         return server.get('fault', {}).get('message', '')
@@ -123,15 +120,6 @@ class CloudTestCase(fleet.FleetTestCase):
         finally:
             for api, before in apis.items():
                 api.microversion = before
-
-    def ask_to_live_migrate(self, server, host=None, **body):
-        """Ask for a live migration; return the API's refusal, or None."""
-        action = {'os-migrateLive': {'host': host, 'block_migration': 'auto', **body}}
-        try:
-            self.admin_api.post_server_action(server['id'], action)
-        except client.OpenStackApiException as refusal:
-            return refusal
-        return None
 
 
 def _kind(name):

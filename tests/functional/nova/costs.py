@@ -15,6 +15,15 @@ from sqlalchemy.engine import Engine
 from fbm_filters.prefilter import PreFilter
 from tests.functional.nova import cloud
 
+BUDGETS = {
+    'boot': (0, 0),
+    'boot to a named host': (2, 1),
+    'live migration': (2, 1),
+    'live migration to a named host': (3, 2),
+    'cold migration': (1, 0),
+}
+"""Queries and requests of the pre-filter, by what is asked for."""
+
 
 @dataclasses.dataclass
 class Cost:

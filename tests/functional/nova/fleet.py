@@ -201,13 +201,9 @@ class FleetTestCase(
             )
         return configuration.load(['--config-file', path], prog='fbm-agent', description='')
 
-    def placement_for_the_agent(self):
-        """Return the agent's client, made as the agent makes it."""
-        return connection.connect(self.conf_for_the_agent())
-
     def agent_pass(self, name, *, on_disk=True, healthy=True):
         """Let the agent's own code reconcile a host's provider: no state is made by hand."""
-        placement = self.placement_for_the_agent()
+        placement = connection.connect(self.conf_for_the_agent())
         placement.create_missing_traits(names.OWN_TRAITS)
         offered = settings.Settings(self.memory_of[name], 0, 'kvm', 1.0)
         goal = plan.target(

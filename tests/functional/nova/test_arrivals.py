@@ -77,7 +77,7 @@ class ArrivalTest(cloud.CloudTestCase):
     def test_a_contradiction(self):
         """A user reads both sides, within what Nova keeps of it."""
         self.start('disk')
-        server = self.contradictory_guest()
+        server = self.guest('of both kinds')
         self.assertEqual('ERROR', server['status'])
         for words in (
             'trait:CUSTOM_FILE_BACKED_MEMORY=required',

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Live migration: libvirt changes no running guest's kind of memory, so it stays with its kind."""
 
+import pytest
+from nova.tests.functional.api import client
+
 from tests.functional.nova import cloud, harness
 
 ROOMY = 4 * cloud.OFFERED_MIB
@@ -64,11 +67,13 @@ class LiveMigrationTest(cloud.CloudTestCase):
         """It comes at once: what ``nova live-migration`` and older clients show."""
         self.start('disk', 'plain')
         server = self.guest('plain', host='disk')
-        with self.speaking('2.30'):
-            refusal = self.ask_to_live_migrate(server, 'plain')
-        self.assertEqual(400, refusal.response.status_code)
+        action = {'os-migrateLive': {'host': 'plain', 'block_migration': 'auto'}}
+        with self.speaking('2.30'), pytest.raises(client.OpenStackApiException) as refused:
+            self.admin_api.post_server_action(server['id'], action)
+        self.assertEqual(400, refused.value.response.status_code)
         self.assert_reported(
-            'name another host, or none: plain is a host without file-backed memory', str(refusal)
+            'name another host, or none: plain is a host without file-backed memory',
+            str(refused.value),
         )
         self.wait_for(server, 'ACTIVE')
 
@@ -117,20 +122,13 @@ class LiveMigrationTest(cloud.CloudTestCase):
         self.migrate_stub_ran = False
         self.refused(server, 'disk', 'disk is a host whose store is a disk', 'realtime')
 
-    def test_passthrough(self):
-        """Nova itself refuses to migrate it, before any pre-filter is asked."""
-        self.start('tmpfs', 'tmpfs-2')
-        self.refused(self.guest('passthrough', host='tmpfs'), None)
-
 
 class LiveMigrationByTheFilterAloneTest(LiveMigrationTest):
     """With ``prefilter = false``: the same hosts; the reason is in the scheduler's log only."""
 
     PREFILTER = False
     REFRESH_INTERVAL = 1
-    # Neither comes as far as to the filter.
-    test_forced = None
-    test_passthrough = None
+    test_forced = None  # it never meets the filter
 
     def refused(self, server, host, *words):
         """Refused all the same."""
@@ -153,7 +151,7 @@ class DefaultPolicyTest(cloud.CloudTestCase):
         if harness.NOVA_RELEASE < (31,):
             self.skipTest('no nova-compute has that trait')
         self.start('disk', 'plain')
-        server = self.guest('in words of Nova')
+        server = self.guest('trait of Nova')
         self.assertEqual('ACTIVE', server['status'], self.fault_of(server))
         self.assertEqual('disk', self.host_of(server))
 
