@@ -24,7 +24,8 @@ from nova.scheduler.filters import (
 from oslo_utils import timeutils
 
 from benchmarks.measurement import Measurement
-from fbm_filters import FileBackedMemoryFilter, policy
+from fbm_filters import policy
+from fbm_filters.host_filter import FileBackedMemoryFilter
 from fbm_placement.names import OWN_TRAITS, TRAIT_ENABLED, TRAIT_UNHEALTHY
 from tests.unit.fake_placement import URL, FakePlacement, Provider
 

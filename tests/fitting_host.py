@@ -2,12 +2,12 @@
 """A stand-in for the check of the host, where a test is about Placement alone."""
 
 from fbm_placement.host.guests import Guest
-from fbm_placement.host.look import HostView
+from fbm_placement.host.look import HostObserver, HostView
 from fbm_placement.plan import HostFacts
 from fbm_placement.settings import AgentOptions, Settings
 
 
-class FittingHost:
+class FittingHost(HostObserver):
     """A host with a disk store on which nothing is wrong, whatever machine the test runs on."""
 
     def guests(self) -> tuple[Guest, ...]:

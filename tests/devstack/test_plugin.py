@@ -213,7 +213,7 @@ def test_findings_of_the_doctor_are_shown_and_end_nothing(new_node):
 def unit_of(path):
     """Read [Service] of a unit; of a repeated key the last counts."""
     unit = configparser.RawConfigParser(strict=False, allow_no_value=True)
-    unit.optionxform = str
+    unit.optionxform = str  # type: ignore[assignment]
     unit.read(path)
     return dict(unit['Service'])
 

@@ -5,7 +5,7 @@ Placement, the agent and the hook are real. nova-compute is not there: its reque
 are played (:mod:`tests.services.nova_compute`), and guests are started by libvirt alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from tests.e2e.host import NOVA_CONF, FbmHost
@@ -28,7 +28,7 @@ class ComputeHost(FbmHost):
     def __init__(self, host: LibvirtHost, placement_url: str, *, capacity: int = 0) -> None:
         self.host = host
         self.compute = NovaCompute(placement_url, memory_mib=DRAM_MIB).start()
-        sections = {
+        sections: dict[str, Mapping[str, object]] = {
             'DEFAULT': {'state_path': '/var/lib/nova'},
             'libvirt': {'virt_type': 'qemu', 'file_backed_memory': capacity},
             'placement': admin_token(placement_url),

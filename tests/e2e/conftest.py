@@ -58,19 +58,23 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def make_shared(tmp_path_factory, cache):
+def shared_hosts():
+    """Those that `make_shared` has made."""
+    return []
+
+
+@pytest.fixture(scope='session')
+def make_shared(tmp_path_factory, cache, shared_hosts):
     """Make a host for several tests, as `make_host` does; it is a context manager."""
-    shared = []
 
     @contextmanager
     def make(name, **options):
         directory = tmp_path_factory.mktemp(name)
         with LibvirtHost(name, directory, cache=cache, **options) as host:
-            shared.append(host)
+            shared_hosts.append(host)
             yield host
-            shared.remove(host)
+            shared_hosts.remove(host)
 
-    make.hosts = shared
     return make
 
 
@@ -157,12 +161,12 @@ def dram(make_shared_compute):
 
 
 @pytest.fixture
-def _names(make_shared):
+def _names(shared_hosts):
     """Of the guests of a test: they go at its end, wherever they have moved to."""
     names = set()
     yield names
     # A test's own hosts end with all of their guests.
-    for host in make_shared.hosts:
+    for host in shared_hosts:
         for name in names:
             if host.path(f'/run/libvirt/qemu/{name}.pid').exists():
                 host.virsh('destroy', name, check=False)

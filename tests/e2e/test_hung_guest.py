@@ -65,8 +65,8 @@ def test_it_does_not_hang_the_agent(store):
     settings = Settings(capacity_mib=8, reserved_mib=0, virt_type='qemu', ram_allocation_ratio=1.0)
     options = AgentOptions(None, 60, memory_backing_dir=str(store))
     host = HostObserver()
-    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True) as qemu:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as qemu:
         assert qemu.stdout.readline() == 'mapped\n'
         run('fsfreeze', '--freeze', str(store))
         qemu.stdin.write('go\n')

@@ -5,12 +5,13 @@ import json
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.cloud import healthy, passes_until
 from tests.e2e.host import STATE_FILE
-from tests.e2e.lab.domain import FILE_BACKED, Domain, MemoryBacking
+from tests.e2e.lab.domain import DRAM, FILE_BACKED, Domain, MemoryBacking
 from tests.e2e.lab.host import MEMORY_BACKING_DIR
 from tests.e2e.lab.store import Tmpfs, hung
 
@@ -35,7 +36,7 @@ HUGE_PAGES = (
 )
 
 # What doesn't fit an enabled host: the guest, a host where it can run, the reason.
-MISFITS = {
+MISFITS: dict[str, tuple[dict[str, Any], str | None, str]] = {
     'dram': ({}, 'disabled', NOT_FILE_BACKED),
     'memfd': ({'backing': MemoryBacking(source='memfd', access='shared')}, None, NOT_FILE_BACKED),
     'private': (
@@ -136,10 +137,10 @@ def test_guests_that_nova_did_not_make_pass(boot, fbm, dram, disabled, enabled):
     boot(fbm.host, Domain(nova=False))
     boot(dram.host, Domain(nova=False, backing=FILE_BACKED))
     for source, target, backing in (
-        (disabled, fbm.host, {}),
-        (enabled, dram.host, {'backing': FILE_BACKED}),
+        (disabled, fbm.host, DRAM),
+        (enabled, dram.host, FILE_BACKED),
     ):
-        guest = boot(source, Domain(nova=False, **backing))
+        guest = boot(source, Domain(nova=False, backing=backing))
         done = guest.migrate(target)
         assert not done.returncode, done.stderr
         assert guest.on(target).has_pattern()

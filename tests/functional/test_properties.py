@@ -16,6 +16,7 @@ import sqlite3
 import sys
 import uuid as uuids
 from dataclasses import dataclass, replace
+from typing import Any
 
 import hypothesis
 import pytest
@@ -222,10 +223,11 @@ class AgentAndOthers(RuleBasedStateMachine):
         self.child = None
         self.agent = None
         self.seconds = 1000.0
+        self._has_another_uuid = False
         self._interruptions = {}
         self._stop_at = None
         self._requests = 0
-        self._mark = None
+        self._mark: Any = None
 
     # The agent
 
@@ -603,7 +605,7 @@ def own_placement(tmp_path_factory):
 @pytest.mark.timeout(120 if PROFILE == 'default' else 0)
 def test_nothing_foreign_is_lost_and_one_pass_converges(own_placement, tmp_path):
     run_state_machine_as_test(
-        lambda: AgentAndOthers(own_placement, tmp_path),
+        lambda: AgentAndOthers(own_placement, tmp_path),  # type: ignore[arg-type]
         settings=PROFILES[PROFILE],
     )
 
@@ -624,7 +626,7 @@ def test_no_field_is_overlooked(machine):
         machine._converges()
 
 
-RACES = [
+RACES: list[tuple[str, dict[str, Any]]] = [
     ('nova_reports', {'refresh': True}),
     ('nova_restarts', {'offers': 1048576}),
     ('instance_comes', {'memory_mib': 1}),

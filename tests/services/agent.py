@@ -38,7 +38,7 @@ class AgentHost(NovaConf):
         self.compute = compute
         if isinstance(placement, str):
             placement = admin_token(placement or compute.url)
-        sections = {
+        sections: dict[str, Mapping[str, object]] = {
             'DEFAULT': {'state_path': directory / 'state'},
             'libvirt': {'file_backed_memory': CAPACITY},
             'placement': placement,

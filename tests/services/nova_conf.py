@@ -22,7 +22,7 @@ class NovaConf:
 
     def __init__(self, path: Path, sections: Mapping[str, Mapping[str, object]]) -> None:
         self.path = path
-        default = {'ram_allocation_ratio': 1.0, 'reserved_host_memory_mb': 0}
+        default: dict[str, object] = {'ram_allocation_ratio': 1.0, 'reserved_host_memory_mb': 0}
         self.sections: Sections = {'DEFAULT': default}
         for section, options in sections.items():
             self.configure(section, **options)

@@ -187,7 +187,7 @@ def called(call: ast.Call) -> str:
 
 def text_of(node: ast.Constant | ast.JoinedStr) -> str:
     values = node.values if isinstance(node, ast.JoinedStr) else [node]
-    text = ''.join(v.value if isinstance(v, ast.Constant) else GAP for v in values)
+    text = ''.join(str(v.value) if isinstance(v, ast.Constant) else GAP for v in values)
     return ' '.join(PUT_IN.sub(GAP, text).split())
 
 

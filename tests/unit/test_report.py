@@ -2,6 +2,7 @@
 """The messages about a pass."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def result(
     return PassResult(PROVIDER, goal, seen, plan.make_plan(goal, seen))
 
 
-def reported(**changes: float) -> Inventory:
+def reported(**changes: Any) -> Inventory:
     """Return an inventory of the form that nova-compute reports."""
     seen = dataclasses.replace(WANTED, **changes)
     return dataclasses.replace(seen, max_unit=seen.total)

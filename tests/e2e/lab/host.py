@@ -214,10 +214,10 @@ class LibvirtHost:
             ('group', f'{_QEMU_USER}:x:{_QEMU_ID}:'),
             ('group', 'kvm:x:64056:'),
         ):
-            file = self.path('/etc') / name
-            text = file.read_text()
+            path = self.path('/etc') / name
+            text = path.read_text()
             if f'\n{line.split(":")[0]}:' not in text:
-                file.write_text(f'{text}{line}\n')
+                path.write_text(f'{text}{line}\n')
 
     def _configure(self) -> None:
         etc = self.path('/etc/libvirt')

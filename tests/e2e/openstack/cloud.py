@@ -76,14 +76,12 @@ class Cloud:
         hosts.mkdir()
         remote_shell.install(hosts / 'bin', hosts)
         self.nodes: dict[str, ComputeNode] = {}
-        for number, (name, options) in enumerate(
-            {
-                'disk': {'store': Disk(1536), 'capacity': CAPACITY},
-                'ram': {'store': Tmpfs(1536), 'capacity': CAPACITY},
-                'plain': {'huge_pages': True},
-            }.items(),
-            1,
-        ):
+        hosts_options: dict[str, dict[str, Any]] = {
+            'disk': {'store': Disk(1536), 'capacity': CAPACITY},
+            'ram': {'store': Tmpfs(1536), 'capacity': CAPACITY},
+            'plain': {'huge_pages': True},
+        }
+        for number, (name, options) in enumerate(hosts_options.items(), 1):
             node = ComputeNode(self.control, hosts, number, name, cache=cache, **options)
             self.nodes[name] = stack.enter_context(node)
             node.host.start_libvirtd()

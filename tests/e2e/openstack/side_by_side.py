@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.openstack.api import Server
+from tests.e2e.openstack.api import LATEST, Server
 from tests.e2e.openstack.cloud import Cloud
 from tests.services.process import ProcessError, wait_until
 
@@ -50,8 +50,8 @@ def live_migration(source: str, target: str | None, *, force: bool = False):
         server = boot(host=source)
         counted = server.guest().counter()
         began = time.monotonic()
-        options = {'microversion': '2.60', 'force': True} if force else {}
-        ended = server.live_migrate(target, **options)
+        microversion = '2.60' if force else LATEST
+        ended = server.live_migrate(target, microversion=microversion, force=force)
         seconds = time.monotonic() - began
         if not ended.succeeded:
             # ERROR comes after the end of the event, if it comes.

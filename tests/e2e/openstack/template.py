@@ -99,14 +99,12 @@ def _fill(control: ControlPlane) -> None:
         ],
     )
     service = control.service
-    with control.keystone as keystone:
-        keystone.create_user(
-            service.username, roles=['service', 'admin'], password=service.password
-        )
+    with control.keystone as server:
+        server.create_user(service.username, roles=['service', 'admin'], password=service.password)
         for name, service_type in SERVICE_TYPES.items():
             if name != 'keystone':
                 # Another URL for each cloud: ControlPlane.move_endpoints.
-                keystone.set_endpoint(service_type, 'http://127.0.0.1:9/')
+                server.set_endpoint(service_type, 'http://127.0.0.1:9/')
 
 
 def _run_columns(directory: Path, columns: list[list[list[str]]]) -> None:

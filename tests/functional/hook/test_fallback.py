@@ -92,7 +92,7 @@ def test_one_that_hangs_is_ended(lab):
     assert done.stderr == line(lab, 142, REFUSED) + '\n'
 
 
-ELSEWHERE = {
+ELSEWHERE: dict[str, list[object]] = {
     'configured': ['disabled'],
     'hook_mode': ['warn'],
     'version': [2, 11],

@@ -20,7 +20,7 @@ def run(tmp_path, capsys):
         code = conf.command.func(conf)
         return (code, *capsys.readouterr())
 
-    run_it.hooks_dir = str(hooks_dir)
+    run_it.hooks_dir = str(hooks_dir)  # type: ignore[attr-defined]
     return run_it
 
 

@@ -123,7 +123,7 @@ class FleetTestCase(
     microversion = '2.88'
     ADMIN_API = True
     CAST_AS_CALL = False
-    AVAILABLE_FILTERS = ('nova.scheduler.filters.all_filters',)
+    AVAILABLE_FILTERS: tuple[str, ...] = ('nova.scheduler.filters.all_filters',)
 
     def setUp(self):
         self.memory_of = {}  # host name -> [libvirt]file_backed_memory

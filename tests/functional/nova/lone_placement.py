@@ -2,7 +2,8 @@
 """A real Placement in this process, and Nova's own client for it, with no cloud around them."""
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import fixtures
 import sqlalchemy
@@ -108,7 +109,7 @@ class LonePlacement(fixtures.Fixture):
         ]
         self._insert(models.ResourceProviderTrait, rows)
 
-    def _insert(self, table: type, rows: list[dict[str, object]]) -> None:
+    def _insert(self, table: type, rows: Sequence[Mapping[str, object]]) -> None:
         if rows:
             with self._database.begin() as connection:
                 connection.execute(sqlalchemy.insert(table), rows)
@@ -117,7 +118,7 @@ class LonePlacement(fixtures.Fixture):
     def _database(self) -> sqlalchemy.Engine:
         return db_api.placement_context_manager.writer.get_engine()
 
-    def _ids(self, table: type, names: Iterable[str]) -> dict[str, int]:
+    def _ids(self, table: Any, names: Iterable[str]) -> dict[str, int]:
         query = sqlalchemy.select(table.name, table.id).where(table.name.in_(sorted(names)))
         with self._database.connect() as connection:
             return dict(connection.execute(query).all())

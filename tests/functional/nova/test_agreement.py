@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from nova import exception, objects
 from nova.scheduler import utils as scheduler_utils
 
-from fbm_filters import FileBackedMemoryFilter, moves
+from fbm_filters import moves
+from fbm_filters.host_filter import FileBackedMemoryFilter
 from fbm_filters.placement import ensured_traits
 from fbm_filters.policy import read_policy, register_opts
 from fbm_filters.prefilter import PreFilter

@@ -188,7 +188,7 @@ class DatabaseFailureByTheFilterAloneTest(DatabaseFailureTest):
     """With ``prefilter = false``."""
 
     PREFILTER = False
-    test_stale_migration_records = None
+    test_stale_migration_records = None  # type: ignore[assignment]
 
 
 class BugTest(FailureTestCase):

@@ -128,7 +128,8 @@ class LiveMigrationByTheFilterAloneTest(LiveMigrationTest):
 
     PREFILTER = False
     REFRESH_INTERVAL = 1
-    test_forced = None  # it never meets the filter
+    # It never meets the filter.
+    test_forced = None  # type: ignore[assignment]
 
     def refused(self, server, host, *words):
         """Refused all the same."""
