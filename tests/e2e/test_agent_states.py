@@ -40,7 +40,7 @@ def test_a_disabled_host(boot, dram):
 
 
 def test_withdrawn_with_guests(boot, make_compute):
-    """They stay, and a warning names them and what they can do no more."""
+    """They stay, and a warning names them and what they can no longer do."""
     own = make_compute(store=Tmpfs(128))
     own.configure('libvirt', file_backed_memory=64)
     with own.agent():
@@ -49,7 +49,7 @@ def test_withdrawn_with_guests(boot, make_compute):
     assert own.own_traits() == set()
     assert done.stdout.startswith('withdrawn: the traits of ')
     assert f'1 Nova guest is still file-backed here ({guest.name} ' in done.stderr
-    assert 'its live migration fails' in done.stderr
+    assert 'live migrations from it fail' in done.stderr
     assert guest.counts()
 
 
