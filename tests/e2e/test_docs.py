@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command of the documentation, run as it is written; those inside a sentence are looked up.
+"""Every command of the documentation, run as it is written; of one in a sentence, its options.
 
-Real: everything but systemctl, because no systemd runs in a host of the lab; what the units
-themselves say is checked by systemd-analyze (tests/unit/test_unit_file.py), and ``pip`` by
-tests/release.
+Real: everything but systemctl, because no systemd runs in a host of the lab. The units are checked
+by systemd-analyze (tests/unit/test_unit_file.py), and ``pip`` by tests/release.
 """
 
 import itertools
@@ -22,6 +21,7 @@ from tests.services.process import REPOSITORY, child_environment, program
 DOCUMENTS = [
     'README.rst',
     'CONTRIBUTING.rst',
+    'HACKING.rst',
     'devstack/README.rst',
     *(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / 'doc/source').rglob('*.rst')),
 ]
@@ -32,7 +32,7 @@ BLOCK = re.compile(
 NVME = '/dev/nvme0n1'
 
 SYSTEMCTL = """#!/bin/sh
-# Stands in for systemd: it mounts what fstab says, and writes the rest down.
+# Stands in for systemd: mounts what fstab has, and logs the other calls.
 [ "$*" != 'start srv-fbm.mount' ] || exec mount /srv/fbm
 echo "$*" >>"$0.log"
 """
@@ -119,7 +119,7 @@ def test_a_store_is_prepared_by_the_book(host, disk, boot):
 
 
 def runs_elsewhere(command):
-    """Tell whether another test runs it."""
+    """Whether another test runs it."""
     if re.match(r'make |\.venv/bin/tox |\.tox/', command):
         assert command in CI, f'.ci/run does not run {command!r}'
         return True
@@ -129,7 +129,7 @@ def runs_elsewhere(command):
 
 @pytest.mark.parametrize('document', OTHERS)
 def test_every_command_is_run(document, host):
-    """One that nobody runs is wrong sooner or later; one that is new must be run somewhere."""
+    """A new one must be run somewhere."""
     openstack = OpenStackCommand.with_token(host.compute.url)
     for command in commands(document):
         if runs_elsewhere(command):
@@ -146,15 +146,15 @@ def test_every_command_is_run(document, host):
             type_in(host, shipped)
         else:
             assert re.match(r'fbm-(agent|status) ', command), f'who runs {command!r}?'
-            # 1: something is not as it should be, which they tell; 2 is a wrong command line,
-            # or in the doctor's case a failure that it found.
+            # 1: something is wrong with the host; 2: the doctor has failures, or the command line
+            # is wrong.
             good = (0, 1, 2) if 'upgrade check' in command else (0, 1)
             done = type_in(host, command, good)
             assert 'usage:' not in done.stderr
 
 
 def assert_unit(command):
-    """The units that it names are ours, or those that ours depend on."""
+    """Its units are the project's, or those that they depend on."""
     for part in command.split(' && '):
         _systemctl, verb, *rest = part.split()
         units = [word.removesuffix('.service') for word in rest if not word.startswith('--')]
@@ -184,14 +184,14 @@ def test_a_command_in_a_sentence(command):
     else:
         help_of = ['help', *plain] if name == 'openstack' else [*plain, '--help']
         argv = [program(name), *help_of]
-        told = subprocess.run(
+        text = subprocess.run(
             argv, env=child_environment(), capture_output=True, text=True, check=True
         ).stdout
-        assert [option for option in options if option not in told] == []
+        assert [option for option in options if option not in text] == []
 
 
 def test_commands_are_found():
-    """A heading that is spelt otherwise must not make this file test nothing."""
+    """A block that is marked in another way must not make this file test nothing."""
     found = {document: len(commands(document)) for document in DOCUMENTS}
     assert found['README.rst'] >= 7
     assert found['doc/source/admin/store.rst'] >= 10
