@@ -7,7 +7,7 @@ import pwd
 import re
 from dataclasses import dataclass
 
-from fbm_placement import errors, names
+from fbm_placement import errors
 
 QEMU_CONF = '/etc/libvirt/qemu.conf'
 DEFAULT_MEMORY_BACKING_DIR = '/var/lib/libvirt/qemu/ram'
@@ -15,7 +15,6 @@ DEFAULT_USERS = ('libvirt-qemu', 'qemu')
 """Of Debian and Ubuntu, and of the RPM distributions."""
 DAEMONS = frozenset({'libvirtd', 'virtqemud'})
 """The programs that run guests: the one for all, and the one of libvirt's modular daemons."""
-RAM_DIRECTORY = names.RAM_DIRECTORY
 
 _SETTING = re.compile(r"""^\s*(\w+)\s*=\s*(["'])(.*?)\2""", re.MULTILINE)
 
@@ -59,11 +58,6 @@ def read_qemu_conf(path: str = QEMU_CONF) -> QemuConf:
     found = {name: value for name, _, value in reversed(lines)}
     directory = found.get('memory_backing_dir') or DEFAULT_MEMORY_BACKING_DIR
     return QemuConf(directory, found.get('user') or None)
-
-
-def ram_directory(memory_backing_dir: str) -> str:
-    """Return the directory that holds a directory for each guest."""
-    return os.path.join(memory_backing_dir, RAM_DIRECTORY)
 
 
 def dram_mib() -> int | None:

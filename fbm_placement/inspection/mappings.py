@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from oslo_utils import units
 
-from fbm_placement.host import libvirt, mounts
+from fbm_placement import names
+from fbm_placement.host import mounts
 from fbm_placement.host.guests import Backing
 from fbm_placement.host.store import SECTOR_BYTES
 
@@ -32,7 +33,7 @@ _DELETED = ' (deleted)'
 _MEMFD = '/memfd:'
 _NO_FILES = ('/dev/zero', '/SYSV', '/anon_hugepage')
 """The kernel's names for memory of filesystems that are mounted nowhere."""
-_OF_LIBVIRT = re.compile(rf'/{re.escape(libvirt.RAM_DIRECTORY)}/[0-9]+-[^/]+/[^/]+$')
+_OF_LIBVIRT = re.compile(rf'/{re.escape(names.RAM_DIRECTORY)}/[0-9]+-[^/]+/[^/]+$')
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fbm_placement.host import libvirt
+from fbm_placement import names
 from fbm_placement.host.store import SECTOR_BYTES
 
 YOUNG_SECONDS = 60
@@ -63,7 +63,7 @@ class Orphan:
     @property
     def path(self) -> str:
         """Where it is, or was."""
-        return os.path.join(libvirt.ram_directory(self.store), self.directory, self.name)
+        return os.path.join(self.store, names.RAM_DIRECTORY, self.directory, self.name)
 
     @property
     def removed(self) -> bool:
@@ -114,11 +114,11 @@ def _opened_ram_directory(store: str) -> Iterator[int]:
     """
     with contextlib.ExitStack() as stack:
         descriptor = stack.enter_context(_opened(store, _STORE))
-        for name in libvirt.RAM_DIRECTORY.split('/'):
+        for name in names.RAM_DIRECTORY.split('/'):
             try:
                 descriptor = stack.enter_context(_opened(name, _DIRECTORY, descriptor))
             except NotADirectoryError as exc:
-                where = libvirt.ram_directory(store)
+                where = os.path.join(store, names.RAM_DIRECTORY)
                 raise NotADirectoryError(exc.errno, f'{name} is a link or a file', where) from exc
         yield descriptor
 

@@ -7,7 +7,7 @@ import pwd
 import pytest
 
 from fbm_placement import errors
-from fbm_placement.host.libvirt import QemuConf, dram_mib, ram_directory, read_qemu_conf
+from fbm_placement.host.libvirt import QemuConf, dram_mib, read_qemu_conf
 
 
 def test_without_settings_libvirts_defaults_count(tmp_path):
@@ -38,10 +38,6 @@ def test_whom_qemu_runs_as():
 def test_one_that_cannot_be_read_is_told(tmp_path):
     with pytest.raises(errors.HostError, match=r'memory_backing_dir in it: run as root or'):
         read_qemu_conf(str(tmp_path))
-
-
-def test_where_the_ram_files_are():
-    assert ram_directory('/srv/fbm') == '/srv/fbm/libvirt/qemu'
 
 
 def test_dram_is_what_the_kernel_has():
