@@ -174,7 +174,6 @@ def _names(shared_hosts):
 
 @pytest.fixture
 def boot(_names):
-
     def start(host, domain):
         _names.add(domain.name)
         return Guest.start(host, domain)
@@ -184,7 +183,6 @@ def boot(_names):
 
 @pytest.fixture
 def attempt(_names):
-
     def start(host, domain):
         _names.add(domain.name)
         return create(host, domain)

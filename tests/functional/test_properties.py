@@ -604,10 +604,8 @@ def own_placement(tmp_path_factory):
 
 @pytest.mark.timeout(120 if PROFILE == 'default' else 0)
 def test_nothing_foreign_is_lost_and_one_pass_converges(own_placement, tmp_path):
-    run_state_machine_as_test(
-        lambda: AgentAndOthers(own_placement, tmp_path),  # type: ignore[arg-type]
-        settings=PROFILES[PROFILE],
-    )
+    factory: Any = functools.partial(AgentAndOthers, own_placement, tmp_path)
+    run_state_machine_as_test(factory, settings=PROFILES[PROFILE])
 
 
 @pytest.fixture

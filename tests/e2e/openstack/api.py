@@ -146,6 +146,12 @@ class Server:
         node = node or self.nodes[shown['OS-EXT-SRV-ATTR:host']]
         return Guest(node.host, Domain(name, memory=flavor['ram'], uuid=self.id))
 
+    def counting_guest(self) -> Guest:
+        """Return the guest behind it when it runs its program."""
+        guest = self.guest()
+        guest.wait_until(lambda: guest.counter() > 0, 'counting')
+        return guest
+
     def act(self, action: str, body: Any = None, *, microversion: str = LATEST) -> None:
         path = f'/servers/{self.id}/action'
         self.api.nova('POST', path, {action: body}, microversion=microversion)

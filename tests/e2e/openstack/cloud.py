@@ -33,13 +33,9 @@ class Cloud:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.started: dict[str, float] = {}
-        """Seconds from the beginning to each milestone."""
 
     def __enter__(self) -> Self:
-        self._begin = time.monotonic()
         made = template.get()
-        self._milestone('template')
         with ExitStack() as stack:
             data = self.directory / 'mariadb'
             template.copy(made, data)
@@ -56,9 +52,6 @@ class Cloud:
     def __exit__(self, *_error: object) -> None:
         self._cleanup.close()
 
-    def _milestone(self, name: str) -> None:
-        self.started[name] = round(time.monotonic() - self._begin, 1)
-
     def _start_control(self) -> None:
         control = self.control
         control.database.start()
@@ -66,7 +59,6 @@ class Cloud:
         control.configure()
         control.database.wait()
         control.move_endpoints()
-        self._milestone('MariaDB')
         control.start()
 
     def _start_nodes(self, stack: ExitStack, cache: Path) -> None:
@@ -86,34 +78,28 @@ class Cloud:
             self.nodes[name] = stack.enter_context(node)
             node.host.start_libvirtd()
         self.disk, self.ram, self.plain = self.nodes.values()
-        self._milestone('libvirt')
 
     def _wait(self) -> None:
         control = self.control
         control.wait_for('keystone', 'placement')
         control.broker.wait()
-        self._milestone('RabbitMQ')
         # nova-compute gives up on a conductor that isn't there, and does not start.
         control.conductor.wait_for_output(UP, timeout=60)
-        self._milestone('conductor')
         for node in self.nodes.values():
             node.compute.start()
         control.wait_for('nova', 'glance', 'network')
-        self._milestone('APIs')
         self.api = Api(control.admin)
         self.image = self.api.upload('counter', image.disk())
         self.flavors: dict[str, str] = {}
         self.flavor('plain')
         for node in self.nodes.values():
             node.wait_for_compute()
-        self._milestone('computes')
         for node in self.nodes.values():
             node.start_agent(wait=False)
         for node in self.nodes.values():
             node.agent.wait_for('READY')
         control.scheduler.wait_for_output(UP, timeout=60)
         wait_until(self._all_hosts_known, 'all hosts in the cell')
-        self._milestone('all')
         self.up_since = time.monotonic()
 
     def _all_hosts_known(self) -> bool:

@@ -47,13 +47,11 @@ def servers(cloud):
 
 @pytest.fixture
 def boot(cloud, servers):
-
     def start(flavor='plain', *, host=None):
         server = cloud.create(flavor, host=host)
         servers.append(server)
         server.wait_for('ACTIVE')
-        guest = server.guest()
-        guest.wait_until(lambda: guest.counter() > 0, 'counting')
+        server.counting_guest()
         return server
 
     return start

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.e2e.openstack.control import SERVICE_TYPES, ControlPlane
@@ -108,16 +109,12 @@ def _fill(control: ControlPlane) -> None:
 
 
 def _run_columns(directory: Path, columns: list[list[list[str]]]) -> None:
-    script = 'set -e\n' + '\n'.join(
-        f'({"; ".join(_quoted(command) for command in column)}) & pid{number}=$!'
-        for number, column in enumerate(columns)
-    )
-    script += ''.join(f'\nwait $pid{number}' for number in range(len(columns)))
-    run_to_the_end(['sh', '-ec', script], directory / 'manage.log', timeout=300)
+    def run_column(number: int) -> None:
+        for command in columns[number]:
+            run_to_the_end(command, directory / f'manage-{number}.log', timeout=300)
 
-
-def _quoted(command: list[str]) -> str:
-    return ' '.join("'" + part.replace("'", "'\\''") + "'" for part in command) + ' || exit 1'
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(run_column, range(len(columns))))
 
 
 def copy(template: Path, data: Path) -> None:

@@ -76,8 +76,7 @@ def test_rebuild(cloud, boot):
     server = boot(host='disk')
     server.act('rebuild', {'imageRef': cloud.image})
     server.wait_for('ACTIVE')
-    guest = server.guest()
-    guest.wait_until(lambda: guest.counter() > 0, 'counting')
+    server.counting_guest()
     assert_whole(cloud, server, cloud.disk)
     assert server.last('rebuild').result == 'Success'
 
@@ -91,6 +90,5 @@ def test_cold_migration(cloud, boot, source, target):
     assert shown['OS-EXT-SRV-ATTR:host'] == target
     server.act('confirmResize')
     wait_until(lambda: server.status == 'ACTIVE', 'confirmed')
-    guest = server.guest()
-    guest.wait_until(lambda: guest.counter() > 0, 'counting')
+    server.counting_guest()
     assert_whole(cloud, server, cloud.nodes[target])

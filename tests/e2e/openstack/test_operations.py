@@ -178,8 +178,7 @@ def test_evacuation(cloud, boot, source, target):
         # Nova refuses it until the host has found out what has left it.
         cloud.api.nova('PUT', path, {'forced_down': False})
         wait_until(lambda: service_of(cloud, source)['state'] == 'up', 'up again')
-    guest = server.guest()
-    guest.wait_until(lambda: guest.counter() > 0, 'counting')
+    server.counting_guest()
     # The host that came back has forgotten it, its allocation too.
     wait_until(lambda: set(server.allocations()) == {target}, 'one allocation')
     assert_whole(cloud, server, cloud.nodes[target])
