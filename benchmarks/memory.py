@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory the running agent keeps, beside the libraries that it is made of.
+"""How much memory the running agent keeps, compared with the libraries that it is made of.
 
 The floor is what a program has that imports oslo.config, oslo.log and keystoneauth1 as anybody who
 uses them does, and then does nothing.
@@ -35,7 +35,7 @@ time.sleep(600)
 
 
 def run() -> list[Measurement]:
-    """Run the daemon and the floor several times at once; memory doesn't mind company."""
+    """Run the daemon and the floor several times at once, which changes the memory of none."""
     with placement() as server, contextlib.ExitStack() as children:
         computes = [NovaCompute(server.url).start() for _ in range(RUNS)]
         agents = [
@@ -51,12 +51,12 @@ def run() -> list[Measurement]:
         for compute, agent in zip(computes, agents, strict=True):
             _wait_for_passes(server, compute, agent)
         measured = statistics.median(_resident_mib(agent.pid) for agent in agents)
-        beside = statistics.median(_resident_mib(floor.pid) for floor in floors)
+        floor_mib = statistics.median(_resident_mib(floor.pid) for floor in floors)
     return [
         Measurement(
             'resident memory of fbm-agent',
             measured,
-            beside,
+            floor_mib,
             'oslo.config + oslo.log + keystoneauth1',
             budget=1.2,
             unit='MiB',
@@ -75,12 +75,12 @@ def _floor(log: Path) -> ChildProcess:
 
 
 def _wait_for_passes(server: PlacementServer, compute: NovaCompute, agent: ChildProcess) -> None:
-    look = f'/resource_providers/{compute.uuid}/inventories'
+    path = f'/resource_providers/{compute.uuid}/inventories'
 
     def passed() -> bool:
-        # Each pass begins with this request, so one more says that the others are over.
-        looks = [r for r in server.requests() if (r.method, r.path) == ('GET', look)]
-        return len(looks) > PASSES
+        # Each pass begins with this request, so one more shows that the others are over.
+        begun = [r for r in server.requests() if (r.method, r.path) == ('GET', path)]
+        return len(begun) > PASSES
 
     agent.wait_until(passed, f'{PASSES} passes', timeout=60 + 2 * INTERVAL * PASSES)
 
@@ -89,4 +89,4 @@ def _resident_mib(pid: int) -> float:
     for line in Path(f'/proc/{pid}/status').read_text(encoding='ascii').splitlines():
         if line.startswith('VmRSS:'):
             return int(line.split()[1]) / 1024
-    raise RuntimeError(f'/proc/{pid}/status tells no VmRSS: has the process ended?')
+    raise RuntimeError(f'/proc/{pid}/status has no VmRSS: has the process ended?')

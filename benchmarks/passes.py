@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a quiet pass takes, beside a plain GET of the URL that it asks."""
+"""How long a quiet pass takes, compared with a plain GET of the URL that it asks."""
 
 import statistics
 import time

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many requests a pass costs Placement, beside nova-compute's look at the same provider."""
+"""How many requests a pass costs Placement, compared with nova-compute's refresh."""
 
 from benchmarks.hosts import placement, requests_of, settled_host
 from benchmarks.measurement import Measurement

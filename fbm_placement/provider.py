@@ -45,7 +45,7 @@ def choose_lookup(
 
     :param option: ``[file_backed_memory]resource_provider``, a UUID or a name
     :param compute_ids: path to content of each ``compute_id`` file (nova/virt/node.py)
-    :param hostnames: what libvirt may tell Nova as the hypervisor's hostname
+    :param hostnames: the names that libvirt may have for this host
     :raises NotReadyError: a compute_id file holds no UUID, or they don't agree
     """
     if option is not None:
@@ -152,7 +152,7 @@ def find_provider(placement: PlacementClient, lookup: Lookup) -> Provider:
 
 
 def warning(found: Provider, option: str | None, conf: cfg.ConfigOpts) -> str | None:
-    """Return why ``resource_provider`` may name another host's provider; None: nothing says so."""
+    """Return why ``resource_provider`` may name another host's provider; None: it does not."""
     if option is None:
         return None
     try:

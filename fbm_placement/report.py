@@ -24,7 +24,7 @@ def format_overwrite(result: PassResult, times: int) -> str:
         return (
             f'another client changed the traits{again}; they were restored: '
             f'{format_changes(result.plan)}; nova-compute may have written older ones (libvirtd '
-            'was restarted, the compute service enabled or disabled); else look for a tool that '
+            'was restarted, the compute service enabled or disabled); else find the tool that '
             'replaces all traits, or for another fbm-agent: the traits that begin with '
             f'{names.TRAIT_ENABLED} belong to this one'
         )

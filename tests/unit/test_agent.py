@@ -468,7 +468,7 @@ def test_reload_does_not_follow_novas_options(settled, placement, home):
 
 
 def test_reload_with_another_resource_provider(settled, placement, home, log):
-    """The new one is kept true from now on; the old one is left, and the log says what to do."""
+    """The new one is kept true from now on; the old one is left, with a warning."""
     placement.providers[OTHER_UUID] = fake_placement.Provider(OTHER_UUID, 'other')
     file = home.folder / 'nova.conf'
     file.write_text(file.read_text() + '[file_backed_memory]\nresource_provider = other\n')

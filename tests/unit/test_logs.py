@@ -11,14 +11,14 @@ pytestmark = pytest.mark.usefixtures('kept_logging')
 
 
 def test_a_directory_that_cannot_be_written(home, capfd):
-    """A full disk or another owner: told once, and logged to stderr from then on."""
+    """A full disk or another owner: a warning, and the rest goes to stderr."""
     home.write(f'[DEFAULT]\nlog_dir = {home.folder}/nova.conf\n')
     logs.as_a_service(home.load(), 'fbm-agent')
-    logging.getLogger('fbm_placement').info('and on it goes')
-    told = capfd.readouterr().err
-    assert 'logging to stderr instead' in told
-    assert 'nova.conf' in told
-    assert 'and on it goes' in told
+    logging.getLogger('fbm_placement').info('the next line')
+    logged = capfd.readouterr().err
+    assert 'logging to stderr instead' in logged
+    assert 'nova.conf' in logged
+    assert 'the next line' in logged
 
 
 def test_a_journal_without_its_library(home, capfd, monkeypatch):
@@ -30,7 +30,7 @@ def test_a_journal_without_its_library(home, capfd, monkeypatch):
 
 
 def test_a_log_file_is_left_to_nova_compute(home, capfd, tmp_path):
-    """Two writers would rotate it under each other's hands; a flag says that it is ours."""
+    """Two writers would rotate it away from each other; with a flag it is the agent's."""
     home.write(f'[DEFAULT]\nlog_file = {tmp_path}/nova-compute.log\n')
     logs.as_a_service(home.load(), 'fbm-agent')
     logging.getLogger('fbm_placement').info('ours')
@@ -43,7 +43,6 @@ def test_a_log_file_is_left_to_nova_compute(home, capfd, tmp_path):
 
 
 def test_a_logging_configuration_that_is_not_there(home):
-    """Nobody can know what was meant."""
     home.write(f'[DEFAULT]\nlog_config_append = {home.folder}/nothing.ini\n')
     with pytest.raises(errors.ConfigurationError) as caught:
         logs.as_a_service(home.load(), 'fbm-agent')
@@ -56,6 +55,6 @@ def test_a_password_in_a_url_is_not_logged(home, capfd, set_up):
     home.write('[DEFAULT]\ndebug = true\n')
     set_up(home.load(), 'fbm-agent')
     logging.getLogger('fbm_placement').debug('REQ: curl "%s"', 'http://bob:hunter2@host/x')
-    told = ''.join(capfd.readouterr())
-    assert 'http://host/x' in told
-    assert 'hunter2' not in told
+    logged = ''.join(capfd.readouterr())
+    assert 'http://host/x' in logged
+    assert 'hunter2' not in logged

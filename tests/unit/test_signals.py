@@ -57,7 +57,6 @@ def signals():
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_wait_ends_at_once(signals, signum):
-    """A signal that comes while waiting ends the wait."""
     begin = time.monotonic()
     with sent_soon(signum):
         assert signals.wait(NEVER)
@@ -80,8 +79,7 @@ def test_a_pending_signal_is_seen(signals, signum):
     assert time.monotonic() - begin < NEVER / 2
 
 
-def test_a_wait_that_nobody_ends(signals):
-    """Nothing comes: the whole time is waited."""
+def test_a_wait_that_no_signal_ends(signals):
     begin = time.monotonic()
     assert not signals.wait(SOON)
     assert time.monotonic() - begin >= SOON
@@ -99,7 +97,6 @@ def test_no_time_to_wait(signals, seconds):
 
 
 def test_a_pending_reload_is_not_a_stop(signals):
-    """SIGHUP doesn't end a pass."""
     send(signal.SIGHUP)
     assert not signals.stop
     assert signals.wait(NEVER)
@@ -117,7 +114,6 @@ def test_a_reload_taken_in_a_short_wait_ends_the_long_one(signals):
 
 
 def test_a_reload_is_taken_once(signals):
-    """Each request to read again is followed once."""
     send(signal.SIGHUP)
     signals.wait(NEVER)
     assert signals.take_reload()
@@ -129,7 +125,6 @@ def test_a_reload_is_taken_once(signals):
 
 
 def test_both_come(signals):
-    """Neither swallows the other."""
     send(signal.SIGHUP)
     send(signal.SIGTERM)
     assert signals.stop
@@ -139,14 +134,13 @@ def test_both_come(signals):
 
 
 def test_other_signals_are_left_alone(signals):
-    """Only the three are held back."""
     assert blocked() >= ALL
     assert not blocked() & {signal.SIGALRM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGQUIT}
 
 
 @pytest.fixture
 def hits():
-    """Return the signals that hit, as they would without anybody who holds them back."""
+    """Return the signals that hit while nothing holds them back."""
     hits = []
     before = {signum: signal.signal(signum, lambda n, frame: hits.append(n)) for signum in ALL}
     yield hits
@@ -169,7 +163,6 @@ def test_the_mask_is_restored(hits):
 
 
 def test_the_mask_is_restored_after_an_error(hits):
-    """An exception goes through, and the mask is as before."""
 
     def fail():
         with Signals():
@@ -183,7 +176,6 @@ def test_the_mask_is_restored_after_an_error(hits):
 
 
 def test_what_was_blocked_before_stays_blocked():
-    """The mask is put back, not emptied."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR1})
     try:
         with Signals():

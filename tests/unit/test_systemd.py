@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What systemd is told, through a real datagram socket."""
+"""What is sent to systemd, through a real datagram socket."""
 
 import os
 import socket
