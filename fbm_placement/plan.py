@@ -125,22 +125,18 @@ def target(settings: Settings, facts: HostFacts) -> Target:
         )
     traits = frozenset({names.TRAIT_UNHEALTHY}) if facts.unhealthy else frozenset()
     if facts.draining:
-        return _draining(facts, inventory, traits)
+        # The published state is that of the guests: libvirt moves none to the other kind of host.
+        if facts.guests_enabled is None:
+            return Target(
+                inventory, traits, _STATE_TRAITS, closed_if_enabled=not facts.guests_seen
+            )
+        if facts.guests_enabled:
+            return Target(inventory, traits | {names.TRAIT_ENABLED}, frozenset({names.TRAIT_DISK}))
+        return Target(inventory, traits)
     if not settings.enabled:
         return WITHDRAWN
     disk = {names.TRAIT_DISK} if facts.store_is_disk else set()
     return Target(inventory, traits | {names.TRAIT_ENABLED} | disk)
-
-
-def _draining(facts: HostFacts, inventory: Inventory | None, traits: frozenset[str]) -> Target:
-    """The published state is that of the guests: libvirt moves none to the other kind of host."""
-    if facts.guests_enabled is None:
-        closed = not facts.guests_seen
-        return Target(inventory, traits, kept_traits=_STATE_TRAITS, closed_if_enabled=closed)
-    if facts.guests_enabled:
-        kept = frozenset({names.TRAIT_DISK})
-        return Target(inventory, traits | {names.TRAIT_ENABLED}, kept_traits=kept)
-    return Target(inventory, traits)
 
 
 def make_plan(goal: Target, seen: Observation) -> Plan:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which resource provider is this host's: by an option, Nova's compute_id or the host's name."""
 
+import contextlib
 import os
 import socket
 import uuid
@@ -38,19 +39,26 @@ class Lookup:
         return f'{what} (from {self.source})'
 
 
-def choose_lookup(
-    option: str | None, compute_ids: Mapping[str, str], hostnames: Sequence[str]
-) -> Lookup:
-    """Decide what to search for: the option, else compute_id, else the hypervisor's hostname.
+def lookup_for(option: str | None, conf: cfg.ConfigOpts) -> Lookup:
+    """Return what to search for: the option, else compute_id, else the hypervisor's hostname.
+
+    Raises what ``choose_lookup`` and ``read_compute_ids`` raise; not with an option.
 
     :param option: ``[file_backed_memory]resource_provider``, a UUID or a name
+    """
+    if option is None:
+        return choose_lookup(read_compute_ids(conf), hypervisor_hostnames())
+    as_uuid = _uuid(option)
+    return Lookup(_OPTION, uuid=as_uuid, names=() if as_uuid else (option,))
+
+
+def choose_lookup(compute_ids: Mapping[str, str], hostnames: Sequence[str]) -> Lookup:
+    """Return what to search for without an option.
+
     :param compute_ids: path to content of each ``compute_id`` file (nova/virt/node.py)
     :param hostnames: the names that libvirt may have for this host
     :raises NotReadyError: a compute_id file holds no UUID, or they don't agree
     """
-    if option is not None:
-        as_uuid = _uuid(option)
-        return Lookup(_OPTION, uuid=as_uuid, names=() if as_uuid else (option,))
     found = {path: _uuid(content) for path, content in compute_ids.items()}
     for path, value in found.items():
         if value is None:
@@ -68,16 +76,6 @@ def choose_lookup(
     for path, value in found.items():
         return Lookup(path, uuid=value)
     return Lookup("this host's name", names=tuple(dict.fromkeys(hostnames)))
-
-
-def lookup_for(option: str | None, conf: cfg.ConfigOpts) -> Lookup:
-    """Return what to search for; with an ``option`` nothing of the host is read.
-
-    Raises what ``choose_lookup`` and ``read_compute_ids`` raise.
-    """
-    if option is not None:
-        return choose_lookup(option, {}, ())
-    return choose_lookup(None, read_compute_ids(conf), hypervisor_hostnames())
 
 
 def read_compute_ids(conf: cfg.ConfigOpts) -> dict[str, str]:
@@ -153,12 +151,10 @@ def find_provider(placement: PlacementClient, lookup: Lookup) -> Provider:
 
 def warning(found: Provider, option: str | None, conf: cfg.ConfigOpts) -> str | None:
     """Return why ``resource_provider`` may name another host's provider; None: it does not."""
-    if option is None:
-        return None
-    try:
-        ids = {_uuid(text) for text in read_compute_ids(conf).values()} - {None}
-    except errors.FileBackedMemoryError:
-        return None
+    ids: set[str | None] = set()
+    if option is not None:
+        with contextlib.suppress(errors.FileBackedMemoryError):
+            ids = {_uuid(text) for text in read_compute_ids(conf).values()} - {None}
     if not ids or found.uuid in ids:
         return None
     others = ', '.join(sorted(map(str, ids)))

@@ -20,44 +20,45 @@ HOW = 'set [file_backed_memory]resource_provider to its UUID (openstack resource
 
 
 @pytest.mark.parametrize(
-    ('option', 'compute_ids', 'hostnames', 'expected'),
+    ('option', 'expected'),
     [
-        (UUID, {}, (), Lookup(OPTION, uuid=UUID)),
-        (UUID.upper(), {}, (), Lookup(OPTION, uuid=UUID)),
-        (UUID.replace('-', ''), {}, (), Lookup(OPTION, uuid=UUID)),
-        ('compute1', {}, (), Lookup(OPTION, names=('compute1',))),
-        # The option goes before everything, also before files that are wrong.
-        (UUID, {'/a/compute_id': OTHER_UUID}, ('h',), Lookup(OPTION, uuid=UUID)),
-        ('compute1', {'/a/compute_id': 'x'}, ('h',), Lookup(OPTION, names=('compute1',))),
-        (
-            'compute1',
-            {'/a/compute_id': UUID, '/b/compute_id': OTHER_UUID},
-            (),
-            Lookup(OPTION, names=('compute1',)),
-        ),
+        (UUID, Lookup(OPTION, uuid=UUID)),
+        (UUID.upper(), Lookup(OPTION, uuid=UUID)),
+        (UUID.replace('-', ''), Lookup(OPTION, uuid=UUID)),
+        ('compute1', Lookup(OPTION, names=('compute1',))),
+    ],
+)
+def test_the_option_goes_before_everything(nova_conf, compute_id, option, expected):
+    """Also before files that are wrong."""
+    compute_id('x')
+    assert provider.lookup_for(option, nova_conf()) == expected
+
+
+@pytest.mark.parametrize(
+    ('compute_ids', 'hostnames', 'expected'),
+    [
         # compute_id goes before the host's name.
-        (None, {'/a/compute_id': UUID}, ('h',), Lookup('/a/compute_id', uuid=UUID)),
-        (None, {'/a/compute_id': f' {UUID}\n'}, (), Lookup('/a/compute_id', uuid=UUID)),
+        ({'/a/compute_id': UUID}, ('h',), Lookup('/a/compute_id', uuid=UUID)),
+        ({'/a/compute_id': f' {UUID}\n'}, (), Lookup('/a/compute_id', uuid=UUID)),
         (
-            None,
             {'/a/compute_id': UUID, '/b/compute_id': UUID.upper() + '\n'},
             (),
             Lookup('/a/compute_id', uuid=UUID),
         ),
-        (None, {}, ('h.example', 'h'), Lookup("this host's name", names=('h.example', 'h'))),
-        (None, {}, ('h', 'h'), Lookup("this host's name", names=('h',))),
+        ({}, ('h.example', 'h'), Lookup("this host's name", names=('h.example', 'h'))),
+        ({}, ('h', 'h'), Lookup("this host's name", names=('h',))),
     ],
 )
-def test_choose_lookup(option, compute_ids, hostnames, expected):
-    """The option, else Nova's compute_id, else the hypervisor's hostname."""
-    assert provider.choose_lookup(option, compute_ids, hostnames) == expected
+def test_choose_lookup(compute_ids, hostnames, expected):
+    """Nova's compute_id, else the hypervisor's hostname."""
+    assert provider.choose_lookup(compute_ids, hostnames) == expected
 
 
 @pytest.mark.parametrize('content', ['', '\n', 'x', UUID[:-1], UUID + 'ab', '\ufffd\x00'])
 def test_compute_id_without_a_uuid(content):
     """Nova would not start with it either, whatever another copy holds."""
     with pytest.raises(errors.NotReadyError) as caught:
-        provider.choose_lookup(None, {'/b/compute_id': UUID, '/a/compute_id': content}, ('h',))
+        provider.choose_lookup({'/b/compute_id': UUID, '/a/compute_id': content}, ('h',))
     line = str(caught.value)
     assert line.startswith(f'/a/compute_id holds {content.strip()!r}, expected a UUID')
     assert HOW in line
@@ -67,7 +68,7 @@ def test_compute_id_without_a_uuid(content):
 def test_compute_ids_that_do_not_agree():
     """All copies must agree; each is named with its path."""
     with pytest.raises(errors.NotReadyError) as caught:
-        provider.choose_lookup(None, {'/a/compute_id': UUID, '/b/compute_id': OTHER_UUID}, ('h',))
+        provider.choose_lookup({'/a/compute_id': UUID, '/b/compute_id': OTHER_UUID}, ('h',))
     line = str(caught.value)
     assert f'/a/compute_id holds {UUID}, /b/compute_id holds {OTHER_UUID}' in line
     assert 'do not agree' in line
