@@ -13,7 +13,7 @@ from fbm_placement.inspection import report
 
 GUESTS = 200
 LIBRARIES = 250
-"""Lines of maps that a QEMU of a distribution has besides its memory: it is linked with much."""
+"""Lines of maps that a QEMU of a distribution has in addition to its memory."""
 ROUNDS = 9
 BUDGET_MS = 1000
 """Not in the design: what an operator doesn't take for a hang."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """QEMU's command lines, as libvirt 9.0 made them (in command_lines), and as others did."""
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_what_is_known_of_a_guest():
 
 
 def test_whose_a_guest_is():
-    """Nova says so in the SMBIOS, whatever the vendor calls it; others' guests are others'."""
+    """Nova writes it into the SMBIOS, whatever the vendor calls it; other guests lack that."""
     assert guest_of(7, recorded('file-backed-shared')).is_nova
     assert guest_of(7, line('-smbios', NOVA)).is_nova
     assert not guest_of(7, recorded('file-backed-shared-not-nova')).is_nova
@@ -93,22 +94,16 @@ def test_where_there_is_no_smbios_the_default_name_decides():
         ('', 0),
     ],
 )
-def test_memory_in_every_way_in_which_libvirt_says_it(text, mib):
+def test_memory_in_every_way_in_which_libvirt_writes_it(text, mib):
     assert guest_of(7, line('-m', text)).memory_mib == mib
 
 
 def test_the_older_way_to_write_an_object():
     """Libvirt before 7 wrote no JSON; a comma in a path is doubled."""
-    guest = guest_of(
-        7,
-        line(
-            '-object',
-            'memory-backend-file,id=ram-node0,mem-path=/a,,b/libvirt/qemu/1-x/ram-node0,share=yes,'
-            'size=67108864',
-            '-numa',
-            'node,nodeid=0,cpus=0,memdev=ram-node0',
-        ),
-    )
+    path = '/a,,b/libvirt/qemu/1-x/ram-node0'
+    backend = f'memory-backend-file,id=ram-node0,mem-path={path},share=yes,size=67108864'
+    cell = 'node,nodeid=0,cpus=0,memdev=ram-node0'
+    guest = guest_of(7, line('-object', backend, '-numa', cell))
     assert guest.backing is Backing.FILE
     assert guest.ram_files == ('/a,b/libvirt/qemu/1-x/ram-node0',)
 
@@ -120,15 +115,14 @@ def test_memory_that_a_device_has_is_not_the_guests_ram():
     assert guest.backing is Backing.DRAM
 
 
-def test_cells_that_differ_are_told():
+def test_cells_that_differ():
     objects = [
         '{"qom-type":"memory-backend-file","id":"ram-node0","mem-path":"/s/ram-node0","share":true}',
         '{"qom-type":"memory-backend-ram","id":"ram-node1"}',
     ]
     cells = [f'node,nodeid={i},memdev=ram-node{i}' for i in range(2)]
-    guest = guest_of(
-        7, line('-object', objects[0], '-numa', cells[0], '-object', objects[1], '-numa', cells[1])
-    )
+    options = zip(('-object', '-object', '-numa', '-numa'), (*objects, *cells), strict=True)
+    guest = guest_of(7, line(*chain(*options)))
     assert guest.backing is Backing.MIXED
     assert guest.backing.in_files
 
@@ -160,8 +154,8 @@ def test_what_is_no_guest_of_libvirts(argv):
         ('-smbios', ',,,=,='),
     ],
 )
-def test_whatever_a_command_line_is_it_harms_nobody(hostile):
-    """Anybody can run a program under QEMU's name, an escaped QEMU too."""
+def test_whatever_a_command_line_is_it_raises_nothing(hostile):
+    """Any user can run a program under QEMU's name, an escaped QEMU too."""
     guest_of(7, line(*hostile))
 
 

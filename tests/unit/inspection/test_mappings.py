@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What recorded mappings say of a guest's memory."""
+"""What recorded mappings show of a guest's memory."""
 
 from pathlib import Path
 
