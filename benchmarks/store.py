@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from benchmarks.measurement import Measurement
-from fbm_placement.host.guests import Backing, Guest
 from fbm_placement.host.probe import Probe
 from fbm_placement.host.store import observe_store
+from fbm_placement.model import Backing, Guest
 from tests.services.store import small_store
 
 ROUNDS = 9

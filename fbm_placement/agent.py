@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from oslo_config import cfg
 from oslo_log import log
 
-from fbm_placement import connection, errors, names, provider, report, settings
+from fbm_placement import connection, errors, model, names, provider, report
 from fbm_placement.conf import reader
 from fbm_placement.host import draining
 from fbm_placement.host.announce import StatePublisher, running_agent
 from fbm_placement.host.look import HostObserver
+from fbm_placement.model import HostFacts
 from fbm_placement.notices import Notices
 from fbm_placement.placement import PlacementClient
-from fbm_placement.plan import WITHDRAWN, HostFacts, target
+from fbm_placement.plan import WITHDRAWN, target
 from fbm_placement.reconcile import FULL_CHECK_SECONDS, PassResult, Reconciler
 from fbm_placement.words import count
 
@@ -43,8 +44,8 @@ class Agent:
     def __init__(  # noqa: PLR0913 - the last five are seams, each with a default
         self,
         conf: cfg.ConfigOpts,
-        host_settings: settings.Settings,
-        options: settings.AgentOptions,
+        host_settings: model.Settings,
+        options: model.AgentOptions,
         *,
         host: HostObserver | None = None,
         as_service: bool = False,

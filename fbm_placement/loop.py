@@ -13,8 +13,8 @@ from oslo_log import log
 
 from fbm_placement import errors
 from fbm_placement.agent import Agent
+from fbm_placement.model import HostFacts
 from fbm_placement.notices import is_due
-from fbm_placement.plan import HostFacts
 from fbm_placement.reconcile import TRIES, PassResult
 from fbm_placement.signals import Signals
 from fbm_placement.systemd import Notifier

@@ -3,29 +3,12 @@
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from fbm_placement import errors, names
 from fbm_placement.http import Transport
-from fbm_placement.plan import Inventory
-
-
-@dataclass(frozen=True)
-class Provider:
-    """A resource provider."""
-
-    uuid: str
-    name: str
-    is_root: bool
-
-
-@dataclass(frozen=True)
-class Allocations:
-    """What instances hold of a provider's MEMORY_MB."""
-
-    allocated_mib: int
-    consumers: int
+from fbm_placement.model import Allocations, Inventory, Provider
 
 
 class PlacementClient:

@@ -8,51 +8,10 @@ changes no other resource class, provider or trait.
 from dataclasses import asdict, dataclass
 
 from fbm_placement import names
-from fbm_placement.model import Problem
-from fbm_placement.settings import Settings
+from fbm_placement.model import HostFacts, Inventory, Settings
 from fbm_placement.words import count
 
 _STATE_TRAITS = frozenset({names.TRAIT_ENABLED, names.TRAIT_DISK})
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """The six fields of an inventory. A field left out of a PUT would fall back to a default."""
-
-    total: int
-    reserved: int
-    min_unit: int
-    max_unit: int
-    step_size: int
-    allocation_ratio: float
-
-    @property
-    def capacity_mib(self) -> int:
-        """What can be allocated, MiB, as Placement counts it."""
-        return int((self.total - self.reserved) * self.allocation_ratio)
-
-    def __str__(self) -> str:
-        """Return the four fields that may differ between writers."""
-        return (
-            f'total={self.total} reserved={self.reserved} max_unit={self.max_unit} '
-            f'allocation_ratio={self.allocation_ratio}'
-        )
-
-
-@dataclass(frozen=True)
-class HostFacts:
-    """What was observed on the host itself."""
-
-    store_is_disk: bool = True
-    """The store is neither tmpfs nor hugetlbfs, or its kind is unknown."""
-    draining: bool = False
-    """Guests of the other state than the configured one run here, or may do so."""
-    guests_enabled: bool | None = None
-    """Of a draining host: all of its guests are file-backed, or none is. None: they differ, or
-    can't be seen."""
-    guests_seen: bool = True
-    unhealthy: tuple[Problem, ...] = ()
-    """Why the host takes no new instance, draining included."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from oslo_config import cfg
 
 from fbm_placement import errors
-from fbm_placement.placement import PlacementClient, Provider
+from fbm_placement.model import Provider
+from fbm_placement.placement import PlacementClient
 
 COMPUTE_ID_FILE = 'compute_id'
 HOW_TO_SET = (

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from oslo_log import log
 
 from fbm_placement import errors, names
-from fbm_placement.placement import PlacementClient, Provider
-from fbm_placement.plan import Inventory, Observation, Plan, Target, make_plan, overcommitment
+from fbm_placement.model import Inventory, Provider
+from fbm_placement.placement import PlacementClient
+from fbm_placement.plan import Observation, Plan, Target, make_plan, overcommitment
 
 LOG = log.getLogger(__name__)
 

@@ -3,7 +3,8 @@
 
 from fbm_placement import names
 from fbm_placement.host.libvirt import dram_mib
-from fbm_placement.plan import HostFacts, Inventory, Plan
+from fbm_placement.model import HostFacts, Inventory
+from fbm_placement.plan import Plan
 from fbm_placement.reconcile import PassResult
 from fbm_placement.rules.author import BY_HAND, likely_author
 

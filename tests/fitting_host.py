@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stand-in for the check of the host, where a test is about Placement alone."""
 
-from fbm_placement.host.guests import Guest
 from fbm_placement.host.look import HostObserver, HostView
-from fbm_placement.plan import HostFacts
-from fbm_placement.settings import AgentOptions, Settings
+from fbm_placement.model import AgentOptions, Guest, HostFacts, Settings
 
 
 class FittingHost(HostObserver):

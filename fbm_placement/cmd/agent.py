@@ -10,13 +10,13 @@ from oslo_log import log
 
 import fbm_placement
 from fbm_placement import conf as configuration
-from fbm_placement import errors, logs, report, settings
+from fbm_placement import errors, logs, model, report
 from fbm_placement.agent import Agent
 from fbm_placement.cmd import exit_codes
 from fbm_placement.conf import reader
 from fbm_placement.host.announce import running_agent
 from fbm_placement.loop import Loop
-from fbm_placement.plan import HostFacts
+from fbm_placement.model import HostFacts
 from fbm_placement.rules import config
 from fbm_placement.signals import Signals
 from fbm_placement.systemd import Notifier
@@ -76,7 +76,7 @@ def _run(args: Sequence[str]) -> int:
     if conf.withdraw:
         # A configuration that forbids to run must not forbid to uninstall.
         options = reader.read_agent_options(conf, needed=('resource_provider',))
-        return _withdraw(Agent(conf, settings.DISABLED, options), dry=conf.dry_run)
+        return _withdraw(Agent(conf, model.DISABLED, options), dry=conf.dry_run)
     host_settings, options = reader.read_all(conf)
     for warning in config.warnings(host_settings):
         LOG.warning('%s', warning)
@@ -115,7 +115,7 @@ def _dry_run(agent: Agent, facts: HostFacts, command: str) -> int:
 
 
 def _serve(
-    conf: cfg.ConfigOpts, host_settings: settings.Settings, options: settings.AgentOptions
+    conf: cfg.ConfigOpts, host_settings: model.Settings, options: model.AgentOptions
 ) -> int:
     if (pid := running_agent()) is not None:
         LOG.warning('fbm-agent runs here already (process %d): stop one of the two', pid)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from oslo_config import cfg
 
 from fbm_placement import errors, names
+from fbm_placement.model import AgentOptions, Settings
 from fbm_placement.rules import config
-from fbm_placement.settings import AgentOptions, Settings
 from fbm_placement.words import config_error_text
 
 T = TypeVar('T')

@@ -15,13 +15,10 @@ from fbm_placement import connection, errors, plan, provider, reconcile
 from fbm_placement.conf import reader
 from fbm_placement.hook import inspection, installation
 from fbm_placement.host import announce, hook_status, libvirt, processes, state_file
-from fbm_placement.host.guests import Guest
 from fbm_placement.host.look import HostObserver
 from fbm_placement.host.state_file import HostState
-from fbm_placement.host.store import Store
-from fbm_placement.model import Problem
-from fbm_placement.placement import PlacementClient, Provider
-from fbm_placement.settings import DISABLED, AgentOptions
+from fbm_placement.model import DISABLED, AgentOptions, Guest, Problem, Provider, Store
+from fbm_placement.placement import PlacementClient
 
 DEFAULT_CONNECTION_URI = 'qemu:///system'
 """The default of nova-compute for virt_type kvm and qemu."""

@@ -13,9 +13,8 @@ from fbm_placement import errors
 from fbm_placement.host import state_file
 from fbm_placement.host.look import HostView
 from fbm_placement.host.state_file import HostState, StoreState
-from fbm_placement.model import Problem
+from fbm_placement.model import AgentOptions, Problem, Settings
 from fbm_placement.notices import Notices
-from fbm_placement.settings import AgentOptions, Settings
 from fbm_placement.words import state_name
 
 LOG = log.getLogger(__name__)

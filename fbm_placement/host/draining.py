@@ -7,8 +7,7 @@ published state is the state of the guests, not the one that nova.conf configure
 
 from collections.abc import Iterable
 
-from fbm_placement.host.guests import Backing, Guest
-from fbm_placement.model import Problem
+from fbm_placement.model import Backing, Guest, Problem
 from fbm_placement.words import count
 
 MOST_NAMED = 5

@@ -4,13 +4,13 @@
 libvirt's XML has what was asked for; the command line is what QEMU was given.
 """
 
-import enum
 import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+
+from fbm_placement.model import Backing, Guest
 
 _QEMU = re.compile(r'^(qemu-system-|qemu-kvm$|kvm$)')
 _DEFAULT_NAME = re.compile(r'^instance-[0-9a-f]{8}$')
@@ -18,58 +18,6 @@ _NOVA_FAMILY = 'Virtual Machine'
 _UNITS_MIB = {'K': 1 / 1024, 'M': 1.0, 'G': 1024.0, 'T': 1024.0**2}
 
 Properties = dict[str, str]
-
-
-class Backing(enum.Enum):
-    """What a guest's memory, or a part of it, is backed by; the value is for people and JSON."""
-
-    FILE = 'file, shared'
-    """What every guest of an enabled host has."""
-    PRIVATE_FILE = 'file, private'
-    """Writes land in DRAM, which no capacity covers."""
-    HUGE_PAGES = 'huge pages'
-    MEMFD = 'memfd'
-    """Of a part; the whole is DRAM."""
-    ANONYMOUS = 'anonymous'
-    """Of a part; the whole is DRAM."""
-    DRAM = 'DRAM'
-    """Of a whole."""
-    MIXED = 'file and other'
-    """Of a whole: its NUMA cells differ."""
-
-    @property
-    def in_files(self) -> bool:
-        """Whether libvirt calls its memory source ``file``, at least in part."""
-        return self in (Backing.FILE, Backing.PRIVATE_FILE, Backing.MIXED)
-
-    @classmethod
-    def of_whole(cls, parts: Iterable['Backing']) -> 'Backing':
-        """Return the backing of a guest that has these parts; none: all is anonymous."""
-        in_dram = (cls.MEMFD, cls.ANONYMOUS)
-        found = {cls.DRAM if part in in_dram else part for part in parts} or {cls.DRAM}
-        if len(found) == 1:
-            return found.pop()
-        return cls.MIXED if any(part.in_files for part in found) else cls.HUGE_PAGES
-
-
-@dataclass(frozen=True)
-class Guest:
-    """A running QEMU."""
-
-    pid: int
-    name: str
-    """libvirt's name of the domain."""
-    uuid: str
-    """Of the domain; for Nova guests that is the instance's."""
-    is_nova: bool
-    memory_mib: int
-    backing: Backing
-    ram_files: tuple[str, ...] = ()
-    """Paths of the files that hold its memory, one for each NUMA cell."""
-
-    def __str__(self) -> str:
-        """Return it as messages name it."""
-        return f'{self.name} ({self.uuid})'
 
 
 def guest_of(pid: int, argv: Sequence[str]) -> Guest | None:

@@ -3,9 +3,7 @@
 
 from collections.abc import Iterator
 
-from fbm_placement.host.mounts import Mount
-from fbm_placement.host.store import Store
-from fbm_placement.model import Problem
+from fbm_placement.model import Mount, Problem, Store
 
 MIB = 2**20
 TOO_SMALL = 'too-small'

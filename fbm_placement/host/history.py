@@ -6,9 +6,7 @@ from dataclasses import replace
 
 from fbm_placement import errors
 from fbm_placement.host import draining, state_file
-from fbm_placement.host.guests import Guest
-from fbm_placement.host.store import Store
-from fbm_placement.model import Problem
+from fbm_placement.model import Guest, Problem, Store
 from fbm_placement.rules.hysteresis import Hysteresis
 
 

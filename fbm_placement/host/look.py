@@ -11,14 +11,10 @@ from fbm_placement import errors
 from fbm_placement.hook import installation
 from fbm_placement.host import draining, hook_status, libvirt, mounts, processes
 from fbm_placement.host import health as store_rules
-from fbm_placement.host.guests import Guest
 from fbm_placement.host.history import History
 from fbm_placement.host.probe import Probe
-from fbm_placement.host.state_file import Recovery
-from fbm_placement.host.store import Store, observe_store
-from fbm_placement.model import Problem
-from fbm_placement.plan import HostFacts
-from fbm_placement.settings import AgentOptions, Settings
+from fbm_placement.host.store import observe_store
+from fbm_placement.model import AgentOptions, Guest, HostFacts, Problem, Recovery, Settings, Store
 
 RELEASE_SECONDS = 1.0
 """libvirt removes a RAM file after the guest's process has ended, and XFS frees it later still."""

@@ -3,29 +3,13 @@
 
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from fbm_placement.hook import program
+from fbm_placement.model import Mount
 
 FSTAB = '/etc/fstab'
 
 is_under = program.is_under
-
-
-class Mount(NamedTuple):
-    """One mounted filesystem; the order of the fields is that of the hook's program."""
-
-    mount_point: str
-    filesystem: str
-    """Its type, as ``mount -t`` takes it."""
-    source: str
-    """The device, or what stands in its place."""
-    device: str = ''
-    """``major:minor``."""
-    root: str = '/'
-    """Which directory of the filesystem is mounted."""
-    options: frozenset[str] = frozenset()
-    """Of the filesystem itself: a sandbox that shows it read-only doesn't change these."""
 
 
 def read_mounts(path: str = program.MOUNTINFO) -> tuple[Mount, ...]:

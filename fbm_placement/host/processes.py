@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
 from fbm_placement import errors
-from fbm_placement.host.guests import Guest, guest_of
-from fbm_placement.host.mounts import Mount
+from fbm_placement.host.guests import guest_of
 from fbm_placement.host.probe import Probe
+from fbm_placement.model import Guest, Mount
 
 PROC = '/proc'
 

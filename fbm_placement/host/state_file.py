@@ -13,6 +13,7 @@ from typing import Any
 
 from fbm_placement import errors
 from fbm_placement.hook import program
+from fbm_placement.model import Recovery
 
 DIRECTORY = '/run/fbm-agent'
 NAME = 'host.json'
@@ -28,14 +29,6 @@ class StoreState:
     mount_point: str | None
     """Where it is expected to be mounted; None: it was never seen mounted."""
     filesystem: str | None
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """What was wrong, and for how many passes it has been right since."""
-
-    reason: str
-    good_looks: int
 
 
 @dataclass(frozen=True)

@@ -5,66 +5,15 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from fbm_placement import errors, names
 from fbm_placement.host import mounts
-from fbm_placement.host.guests import Guest
-from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
+from fbm_placement.model import Directory, Guest, Store
 
 SECTOR_BYTES = 512
 """The unit of st_blocks, whatever the block size is (stat(2))."""
-
-
-@dataclass(frozen=True)
-class Directory:
-    """One directory as ``stat`` shows it."""
-
-    path: str
-    mode: int
-    """The permission bits."""
-    uid: int
-
-    def lets_in(self, uid: int) -> bool:
-        """Whether this user can enter it."""
-        return uid == 0 or bool(self.mode & (0o100 if uid == self.uid else 0o001))
-
-
-@dataclass(frozen=True)
-class Store:
-    """What was observed of the store."""
-
-    path: str
-    """memory_backing_dir."""
-    mount: Mount | None = None
-    """Where it is mounted; None: the directory doesn't exist."""
-    is_directory: bool = True
-    directories: tuple[Directory, ...] = ()
-    """memory_backing_dir, and those of the two that libvirt makes below it that exist."""
-    size_bytes: int = 0
-    """0: the filesystem has no limit of its own."""
-    free_bytes: int = 0
-    """For users other than root (f_bavail)."""
-    ram_bytes: int = 0
-    """Held by the RAM files of running Nova guests: so much of the capacity is in the store."""
-    exposed: tuple[str, ...] = ()
-    """RAM files that every user of the host can read."""
-    expected_mount: str | None = None
-    """Where it was seen mounted earlier, or where fstab mounts it."""
-    error: str | None = None
-    """Why nothing could be observed."""
-
-    @property
-    def is_disk(self) -> bool:
-        """Whether its pages aren't DRAM, so that post-copy and VFIO fail on them, or unknown."""
-        return self.mount is None or self.mount.filesystem not in ('tmpfs', 'hugetlbfs')
-
-    @property
-    def ram_directory(self) -> str:
-        """The directory that holds a directory for each guest."""
-        return os.path.join(self.path, names.RAM_DIRECTORY)
 
 
 def observe_store(path: str, guests: Iterable[Guest], probe: Probe) -> Store:

@@ -16,8 +16,8 @@ from oslo_utils import units
 
 from fbm_placement import names
 from fbm_placement.host import mounts
-from fbm_placement.host.guests import Backing
 from fbm_placement.host.store import SECTOR_BYTES
+from fbm_placement.model import Backing
 
 SMALLEST_RAM = units.Mi
 """QEMU aligns a guest's memory to 1 MiB at least."""

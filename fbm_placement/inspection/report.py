@@ -11,11 +11,11 @@ from oslo_config import cfg
 from fbm_placement import errors
 from fbm_placement.conf import reader
 from fbm_placement.host import draining, libvirt, processes, state_file
-from fbm_placement.host.guests import Backing, Guest
 from fbm_placement.host.probe import Probe
 from fbm_placement.inspection import mappings, orphans
 from fbm_placement.inspection.mappings import Ram
 from fbm_placement.inspection.orphans import Orphan
+from fbm_placement.model import Backing, Guest
 
 PROBE_SECONDS = 15.0
 """For hundreds of processes, of which a busy one answers slowly."""

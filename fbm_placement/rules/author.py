@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who likely wrote an inventory that differs from the configured one. Pure."""
 
-from fbm_placement.plan import Inventory
+from fbm_placement.model import Inventory
 
 BY_HAND = 'an operator or a tool (nova-compute never reports these units)'
 

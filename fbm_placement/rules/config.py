@@ -9,7 +9,7 @@ start; here all are reported at once.
 from collections.abc import Iterator
 
 from fbm_placement import names
-from fbm_placement.settings import Settings
+from fbm_placement.model import Settings
 
 VIRT_TYPES = ('kvm', 'qemu')
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a problem counts after it was last seen, so that a host does not flap."""
 
-from fbm_placement.host.state_file import Recovery
-from fbm_placement.model import Problem
+from fbm_placement.model import Problem, Recovery
 
 
 class Hysteresis:

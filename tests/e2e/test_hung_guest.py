@@ -12,7 +12,7 @@ import time
 import pytest
 
 from fbm_placement.host.look import HostObserver
-from fbm_placement.settings import AgentOptions, Settings
+from fbm_placement.model import AgentOptions, Settings
 from tests.services.process import tethered
 
 # A process under QEMU's name that maps a file of the store, and on a line of input writes to it

@@ -29,10 +29,10 @@ from hypothesis.stateful import (
 )
 
 from fbm_placement import conf as configuration
-from fbm_placement import errors, reconcile, settings
+from fbm_placement import errors, model, reconcile
 from fbm_placement.agent import Agent
 from fbm_placement.conf import reader
-from fbm_placement.plan import HostFacts
+from fbm_placement.model import HostFacts
 from tests.fitting_host import FittingHost
 from tests.services.expected import DISK_TRAIT, ENABLED_TRAIT, UNHEALTHY_TRAIT, inventory
 from tests.services.nova_compute import ComputeError, NovaCompute
@@ -326,7 +326,7 @@ class AgentAndOthers(RuleBasedStateMachine):
         self.may_write = not dry_run
         if not dry_run:
             self.allowed = target(0, 0)
-        by_hand = self._new_agent(self.configured if dry_run else settings.DISABLED)
+        by_hand = self._new_agent(self.configured if dry_run else model.DISABLED)
         dry = functools.partial(by_hand.dry_run, HostFacts())
         self._interrupted(dry if dry_run else by_hand.withdraw, interruptions)
         if not (dry_run or interruptions):

@@ -12,8 +12,7 @@ from fbm_placement import agent as agent_module
 from fbm_placement import errors
 from fbm_placement.agent import Agent
 from fbm_placement.conf import reader
-from fbm_placement.model import Problem
-from fbm_placement.plan import HostFacts
+from fbm_placement.model import HostFacts, Problem
 from tests.unit import fake_placement
 from tests.unit.fake_placement import NAME, TRAITS, UUID
 from tests.unit.nova_conf_text import ENABLED

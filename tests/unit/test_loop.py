@@ -5,18 +5,15 @@ import logging
 
 import pytest
 
-from fbm_placement import errors, report, settings
+from fbm_placement import errors, model, report
 from fbm_placement.loop import Loop, after_failure, after_success
-from fbm_placement.model import Problem
+from fbm_placement.model import HostFacts, Problem, Provider
 from fbm_placement.notices import Notices
-from fbm_placement.placement import Provider
-from fbm_placement.plan import HostFacts, Observation, make_plan, target
+from fbm_placement.plan import Observation, make_plan, target
 from fbm_placement.reconcile import PassResult
 from fbm_placement.systemd import Notifier
 
-HOST = settings.Settings(
-    capacity_mib=4096, reserved_mib=0, virt_type='kvm', ram_allocation_ratio=1.0
-)
+HOST = model.Settings(capacity_mib=4096, reserved_mib=0, virt_type='kvm', ram_allocation_ratio=1.0)
 GOAL = target(HOST, HostFacts())
 SEEN = Observation(generation=1, inventory=GOAL.inventory, traits=GOAL.own_traits)
 GOOD = PassResult(Provider('u', 'compute1', is_root=True), GOAL, SEEN, make_plan(GOAL, SEEN))
@@ -36,7 +33,7 @@ class World:
         """When a pass began."""
         self.waits = []
         self.reloads = []
-        self.options = settings.AgentOptions(resource_provider=None, interval=60)
+        self.options = model.AgentOptions(resource_provider=None, interval=60)
         self.facts = HostFacts()
         self.notices = Notices(self.clock)
         self.left = False
@@ -157,7 +154,7 @@ def test_a_new_interval_counts(world):
     world.signals = {31: 'reload', 60: 'stop'}
 
     def reload():
-        world.options = settings.AgentOptions(resource_provider=None, interval=10)
+        world.options = model.AgentOptions(resource_provider=None, interval=10)
 
     world.reload = reload
     run(world)

@@ -4,8 +4,8 @@
 import pytest
 
 from fbm_placement import errors
-from fbm_placement.placement import Allocations, PlacementClient, Provider
-from fbm_placement.plan import Inventory
+from fbm_placement.model import Allocations, Inventory, Provider
+from fbm_placement.placement import PlacementClient
 
 UUID = 'a1b2c3d4-0000-4000-8000-000000000001'
 NODE = f'/resource_providers/{UUID}'

@@ -7,9 +7,8 @@ import itertools
 import pytest
 
 from fbm_placement import plan
-from fbm_placement.model import Problem
-from fbm_placement.plan import HostFacts, Inventory, Observation, Target
-from fbm_placement.settings import DISABLED, Settings
+from fbm_placement.model import DISABLED, HostFacts, Inventory, Problem, Settings
+from fbm_placement.plan import Observation, Target
 
 ENABLED = Settings(
     capacity_mib=1048576, reserved_mib=512, virt_type='kvm', ram_allocation_ratio=1.0

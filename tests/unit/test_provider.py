@@ -9,7 +9,7 @@ import pytest
 
 from fbm_placement import errors, provider
 from fbm_placement.connection import connect
-from fbm_placement.placement import Provider
+from fbm_placement.model import Provider
 from fbm_placement.provider import Lookup
 from tests.unit import fake_placement
 from tests.unit.fake_placement import NAME, UUID

@@ -5,10 +5,8 @@ import pytest
 
 from fbm_placement import errors, names, plan
 from fbm_placement.connection import connect
-from fbm_placement.placement import Provider
-from fbm_placement.plan import HostFacts
+from fbm_placement.model import DISABLED, HostFacts, Provider, Settings
 from fbm_placement.reconcile import Reconciler
-from fbm_placement.settings import DISABLED, Settings
 from tests.unit import fake_placement
 from tests.unit.fake_placement import NAME, TRAITS, UUID
 

@@ -8,10 +8,9 @@ import pytest
 
 from fbm_placement import plan, report
 from fbm_placement.host import libvirt
-from fbm_placement.placement import Provider
-from fbm_placement.plan import HostFacts, Inventory, Observation
+from fbm_placement.model import DISABLED, HostFacts, Inventory, Provider, Settings
+from fbm_placement.plan import Observation
 from fbm_placement.reconcile import PassResult
-from fbm_placement.settings import DISABLED, Settings
 
 PROVIDER = Provider('26a0f7a1-0000-4000-8000-000000000000', 'compute-7', is_root=True)
 ON = plan.target(Settings(1000, 0, 'kvm', 1.0), HostFacts())

@@ -7,7 +7,7 @@ import pytest
 
 from fbm_placement import errors
 from fbm_placement.conf import reader
-from fbm_placement.settings import AgentOptions, Settings
+from fbm_placement.model import AgentOptions, Settings
 
 CAPACITY = '[libvirt]file_backed_memory'
 RESERVE = '[DEFAULT]reserved_host_memory_mb'

@@ -16,9 +16,8 @@ from nova.tests.functional.libvirt import base
 
 from fbm_filters import policy as scheduler_options
 from fbm_placement import conf as configuration
-from fbm_placement import connection, names, plan, reconcile, settings
-from fbm_placement.model import Problem
-from fbm_placement.placement import Provider
+from fbm_placement import connection, model, names, plan, reconcile
+from fbm_placement.model import Problem, Provider
 
 _here = contextvars.ContextVar('file_backed_memory_here', default=None)
 
@@ -205,10 +204,10 @@ class FleetTestCase(
         """Let the agent's own code reconcile a host's provider: no state is made by hand."""
         placement = connection.connect(self.conf_for_the_agent())
         placement.create_missing_traits(names.OWN_TRAITS)
-        offered = settings.Settings(self.memory_of[name], 0, 'kvm', 1.0)
+        offered = model.Settings(self.memory_of[name], 0, 'kvm', 1.0)
         goal = plan.target(
             offered,
-            plan.HostFacts(
+            model.HostFacts(
                 store_is_disk=on_disk,
                 unhealthy=() if healthy else (Problem('test', 'set by a test'),),
             ),

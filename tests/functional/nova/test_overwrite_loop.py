@@ -10,7 +10,7 @@ import types
 import fixtures
 from oslo_log import log as logging
 
-from fbm_placement import settings
+from fbm_placement import model
 from fbm_placement.agent import Agent
 from tests.fitting_host import FittingHost
 from tests.functional.nova import costs, fleet
@@ -47,8 +47,8 @@ class OverwriteLoopTest(fleet.FleetTestCase):
         asked = []
         agent = Agent(
             self.conf_for_the_agent(),
-            settings.Settings(OFFERED_MIB, 0, 'kvm', 1.0),
-            settings.AgentOptions(self.compute_rp_uuids['host'], INTERVAL),
+            model.Settings(OFFERED_MIB, 0, 'kvm', 1.0),
+            model.AgentOptions(self.compute_rp_uuids['host'], INTERVAL),
             host=FittingHost(),
             wait=lambda _seconds: None,
             before_request=lambda: asked.append(self.now),

@@ -8,16 +8,21 @@ from types import SimpleNamespace
 import pytest
 from oslo_config import cfg
 
-from fbm_placement import errors, plan
+from fbm_placement import errors, model, plan
 from fbm_placement.doctor.checks import CHECKS, Doctor
 from fbm_placement.doctor.facts import PlacementView
-from fbm_placement.host.guests import Backing, Guest
-from fbm_placement.host.mounts import Mount
-from fbm_placement.host.store import Store
-from fbm_placement.model import Problem
-from fbm_placement.placement import Provider
-from fbm_placement.plan import HostFacts, Observation
-from fbm_placement.settings import DISABLED, Settings
+from fbm_placement.model import (
+    DISABLED,
+    Backing,
+    Guest,
+    HostFacts,
+    Mount,
+    Problem,
+    Provider,
+    Settings,
+    Store,
+)
+from fbm_placement.plan import Observation
 
 ON = Settings(capacity_mib=1000, reserved_mib=0, virt_type='kvm', ram_allocation_ratio=1.0)
 GOAL = plan.target(ON, HostFacts())
@@ -104,7 +109,7 @@ def test_hosts_where_all_is_well():
 
 
 PLACEMENT, AGREE = 'Placement', 'nova-compute and fbm-agent'
-DRAM = plan.Inventory(500, 0, 1, 500, 1, 1.5)
+DRAM = model.Inventory(500, 0, 1, 500, 1, 1.5)
 OTHER = replace(GUEST, is_nova=False)
 NO_RIGHT = view(error=errors.ForbiddenError('PUT: 403'))
 RESERVE = replace(ON, reserved_mib=9)

@@ -5,9 +5,8 @@ import pytest
 
 from fbm_placement import errors
 from fbm_placement.doctor.facts import Facts, PlacementView, parse_versions, read_versions
-from fbm_placement.placement import Provider
-from fbm_placement.plan import HostFacts, Observation, target
-from fbm_placement.settings import DISABLED, Settings
+from fbm_placement.model import DISABLED, HostFacts, Provider, Settings
+from fbm_placement.plan import Observation, target
 from tests.unit.nova_conf_text import ENABLED
 
 GOAL = target(Settings(1000, 0, 'kvm', 1.0), HostFacts())

@@ -10,12 +10,8 @@ import pytest
 from fbm_placement.host import state_file
 from fbm_placement.host.announce import StatePublisher
 from fbm_placement.host.look import HostView
-from fbm_placement.host.mounts import Mount
-from fbm_placement.host.store import Store
-from fbm_placement.model import Problem
+from fbm_placement.model import AgentOptions, HostFacts, Mount, Problem, Settings, Store
 from fbm_placement.notices import Notices
-from fbm_placement.plan import HostFacts
-from fbm_placement.settings import AgentOptions, Settings
 
 ON = Settings(capacity_mib=1000, reserved_mib=0, virt_type='kvm', ram_allocation_ratio=1.0)
 OPTIONS = AgentOptions(resource_provider=None, interval=60, hook_mode='warn')

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fbm_placement.host.draining import common_state, problem, remaining_guests
-from fbm_placement.host.guests import Backing, Guest
+from fbm_placement.model import Backing, Guest
 
 GUEST = Guest(7, 'instance-00000001', 'b1', is_nova=True, memory_mib=512, backing=Backing.DRAM)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fbm_placement.host.guests import Backing, guest_of
+from fbm_placement.host.guests import guest_of
+from fbm_placement.model import Backing
 
 UUID = '6e1b6ba0-7f1c-4a0e-9d5f-3b8f0d7e7a11'
 NOVA = 'type=1,manufacturer=RDO,product=OpenStack Compute,family=Virtual Machine'

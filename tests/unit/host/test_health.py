@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fbm_placement.host.health import problems
-from fbm_placement.host.mounts import Mount
-from fbm_placement.host.store import Directory, Store
+from fbm_placement.model import Directory, Mount, Store
 
 XFS = Mount('/srv/fbm', 'xfs', '/dev/nvme0n1', '259:3', options=frozenset({'rw'}))
 DIRECTORIES = (

@@ -12,12 +12,9 @@ from fbm_placement.hook import installation
 from fbm_placement.host import look, mounts
 from fbm_placement.host.announce import StatePublisher
 from fbm_placement.host.look import HostObserver, HostView
-from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
-from fbm_placement.host.store import Directory, Store
+from fbm_placement.model import AgentOptions, Directory, HostFacts, Mount, Settings, Store
 from fbm_placement.notices import Notices
-from fbm_placement.plan import HostFacts
-from fbm_placement.settings import AgentOptions, Settings
 
 ON = Settings(capacity_mib=1000, reserved_mib=100, virt_type='kvm', ram_allocation_ratio=1.0)
 OFF = replace(ON, capacity_mib=0)

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from fbm_placement.host import mounts
-from fbm_placement.host.mounts import Mount, mount_of, parse_mountinfo
+from fbm_placement.host.mounts import mount_of, parse_mountinfo
+from fbm_placement.model import Mount
 
 MOUNTINFO = """\
 22 27 0:21 / /proc rw,relatime shared:5 - proc proc rw,hidepid=invisible

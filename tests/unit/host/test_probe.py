@@ -12,7 +12,7 @@ import pytest
 from fbm_placement import errors
 from fbm_placement.host import probe as probe_module
 from fbm_placement.host.probe import Probe
-from fbm_placement.host.store import Store
+from fbm_placement.model import Store
 
 
 def children():

@@ -11,7 +11,8 @@ import pytest
 from fbm_placement import errors
 from fbm_placement.hook import program
 from fbm_placement.host import state_file
-from fbm_placement.host.state_file import HostState, Recovery, StoreState
+from fbm_placement.host.state_file import HostState, StoreState
+from fbm_placement.model import Recovery
 
 STATE = HostState(
     written_by='fbm-agent 1.0',

@@ -7,10 +7,9 @@ import pytest
 
 from fbm_placement import errors
 from fbm_placement.host import store as store_module
-from fbm_placement.host.guests import Backing, Guest
-from fbm_placement.host.mounts import Mount
 from fbm_placement.host.probe import Probe
-from fbm_placement.host.store import Store, observe_store, others_can_enter
+from fbm_placement.host.store import observe_store, others_can_enter
+from fbm_placement.model import Backing, Guest, Mount, Store
 
 
 @pytest.fixture

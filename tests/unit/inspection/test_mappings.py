@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fbm_placement.host.guests import Backing
 from fbm_placement.inspection.mappings import Ram, composition, named_ram
+from fbm_placement.model import Backing
 
 MAPS = Path(__file__).with_name('maps')
 RAM = '/var/lib/nova/ram/libvirt/qemu'

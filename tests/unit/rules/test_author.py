@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fbm_placement.plan import Inventory
+from fbm_placement.model import Inventory
 from fbm_placement.rules.author import likely_author
 
 WANTED = Inventory(

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from fbm_placement.model import DISABLED, Settings
 from fbm_placement.rules import config
-from fbm_placement.settings import DISABLED, Settings
 
 GOOD = Settings(capacity_mib=4096, reserved_mib=0, virt_type='kvm', ram_allocation_ratio=1.0)
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a problem counts after it was last seen."""
 
-from fbm_placement.host.state_file import Recovery
-from fbm_placement.model import Problem
+from fbm_placement.model import Problem, Recovery
 from fbm_placement.rules.hysteresis import Hysteresis
 
 FULL = (Problem('too small', 'full'),)
