@@ -24,9 +24,9 @@ from nova.scheduler.filters import (
 from oslo_utils import timeutils
 
 from benchmarks.measurement import Measurement
-from fbm_filters import policy
+from fbm_filters import options
 from fbm_filters.host_filter import FileBackedMemoryFilter
-from fbm_placement.names import OWN_TRAITS, TRAIT_ENABLED, TRAIT_UNHEALTHY
+from fbm_placement.constants import OWN_TRAITS, TRAIT_ENABLED, TRAIT_UNHEALTHY
 from tests.unit.fake_placement import URL, FakePlacement, Provider
 
 HOSTS = 10_000
@@ -104,7 +104,7 @@ def _filter_alone(hosts: list['host_manager.HostState']) -> Iterator[FileBackedM
     session = ksa_session.Session(auth=token_endpoint.Token(URL, 'token'))
     client = report.SchedulerReportClient(adapter.Adapter(session, 'placement', raise_exc=False))
     conf = nova.conf.CONF
-    policy.register_opts(conf)
+    options.register_opts(conf)
     conf.set_override('prefilter', False, group='file_backed_memory')
     logging.getLogger('fbm_filters').setLevel(logging.WARNING)
     try:

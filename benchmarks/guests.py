@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.measurement import Measurement
+from fbm_placement.guests import report
 from fbm_placement.host import processes
-from fbm_placement.inspection import report
 
 GUESTS = 200
 LIBRARIES = 250

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fbm_placement import conf as configuration
-from fbm_placement.agent import Agent
+from fbm_placement.agent.agent import Agent
 from fbm_placement.conf import reader
 from tests.fitting_host import FittingHost
 from tests.services.nova_compute import NovaCompute

@@ -9,7 +9,7 @@ import requests
 
 from benchmarks.hosts import placement, settled_host
 from benchmarks.measurement import Measurement
-from fbm_placement import names
+from fbm_placement import constants
 
 ROUNDS = 9
 IN_A_ROUND = 40
@@ -23,7 +23,7 @@ def run() -> list[Measurement]:
         url = f'{server.url}/resource_providers/{compute.uuid}/inventories'
         headers = {
             'Accept': 'application/json',
-            'OpenStack-API-Version': f'placement {names.MICROVERSION}',
+            'OpenStack-API-Version': f'placement {constants.MICROVERSION}',
             'X-Auth-Token': 'admin',
         }
 

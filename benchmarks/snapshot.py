@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from benchmarks.measurement import Measurement
 from fbm_filters.placement import ensured_traits, snapshots
-from fbm_placement.names import (
+from fbm_placement.constants import (
     MICROVERSION,
     OWN_TRAITS,
     TRAIT_DISK,

@@ -10,7 +10,7 @@ from nova.virt import hardware
 from oslo_log import log
 
 from fbm_filters.rules import TRAIT_OF_NOVA, RequestFacts
-from fbm_placement.names import TRAIT_ENABLED
+from fbm_placement.constants import TRAIT_ENABLED
 
 LOG = log.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from nova.scheduler import filters
 from nova.scheduler import utils as scheduler_utils
 from oslo_log import log
 
-from fbm_filters import placement, policy, prefilter
+from fbm_filters import options, placement, prefilter
 from fbm_filters.decision import answer_for, continues_without_traits
 from fbm_filters.rules import Answer, Restriction
 
@@ -39,9 +39,9 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
         :raises oslo_config.cfg.ConfigFileValueError: an option is wrong; nova-scheduler ends
         """
         super().__init__()
-        policy.register_opts(nova.conf.CONF)
+        options.register_opts(nova.conf.CONF)
         own = nova.conf.CONF.file_backed_memory
-        self._policy = policy.read_policy(nova.conf.CONF)
+        self._policy = options.read_policy(nova.conf.CONF)
         self._prefilter_active: bool = own.prefilter
         traits = placement.ensured_traits(own.refresh_interval, clock)
         self._snapshots = placement.snapshots(traits, own.refresh_interval, clock)

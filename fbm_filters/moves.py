@@ -14,7 +14,7 @@ from nova.objects.request_spec import RequestSpec
 
 from fbm_filters import facts, placement
 from fbm_filters.rules import RequestFacts, SchedulerHost
-from fbm_placement.names import OWN_TRAITS
+from fbm_placement.constants import OWN_TRAITS
 
 
 def is_move(spec: RequestSpec) -> bool:

@@ -10,9 +10,9 @@ from nova.scheduler.client import report
 from oslo_log import log
 
 from fbm_filters.fresh import Fresh
-from fbm_placement.http import Transport
-from fbm_placement.names import MICROVERSION, OWN_TRAITS
-from fbm_placement.placement import PlacementClient
+from fbm_placement.constants import MICROVERSION, OWN_TRAITS
+from fbm_placement.placement.client import PlacementClient
+from fbm_placement.placement.http import Transport
 
 LOG = log.getLogger(__name__)
 

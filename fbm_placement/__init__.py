@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reports to Placement what compute hosts with file-backed memory can hold.
 
-``cmd/agent.py`` is where ``fbm-agent`` starts, ``loop.py`` is its loop, ``plan.py`` holds the
-rules, ``placement.py`` knows what Placement is asked, ``http.py`` sends it.
+``cmd/agent.py`` is where ``fbm-agent`` starts, ``agent/loop.py`` is its loop, ``rules/`` holds
+every decision, and ``placement/client.py`` is how Placement is spoken to.
 """
 
 import importlib.metadata

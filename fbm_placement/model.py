@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fbm_placement import names
+from fbm_placement import constants
 
 
 @dataclass(frozen=True)
@@ -248,4 +248,4 @@ class Store:
     @property
     def ram_directory(self) -> str:
         """The directory that holds a directory for each guest."""
-        return os.path.join(self.path, names.RAM_DIRECTORY)
+        return os.path.join(self.path, constants.RAM_DIRECTORY)

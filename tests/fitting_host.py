@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stand-in for the check of the host, where a test is about Placement alone."""
 
-from fbm_placement.host.look import HostObserver, HostView
+from fbm_placement.host.observer import HostObserver, HostView
 from fbm_placement.model import AgentOptions, Guest, HostFacts, Settings
 
 

@@ -10,16 +10,17 @@ from oslo_log import log
 
 import fbm_placement
 from fbm_placement import conf as configuration
-from fbm_placement import errors, logs, model, report
-from fbm_placement.agent import Agent
+from fbm_placement import errors, model
+from fbm_placement.agent import logs, messages
+from fbm_placement.agent.agent import Agent
+from fbm_placement.agent.loop import Loop
+from fbm_placement.agent.signals import Signals
+from fbm_placement.agent.systemd import Notifier
 from fbm_placement.cmd import exit_codes
 from fbm_placement.conf import reader
-from fbm_placement.host.announce import running_agent
-from fbm_placement.loop import Loop
+from fbm_placement.host.publisher import running_agent
 from fbm_placement.model import HostFacts
 from fbm_placement.rules import config
-from fbm_placement.signals import Signals
-from fbm_placement.systemd import Notifier
 
 LOG = log.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def _run(args: Sequence[str]) -> int:
 def _withdraw(agent: Agent, *, dry: bool) -> int:
     if dry:
         return _dry_run(agent, HostFacts(), '--withdraw')
-    exit_codes.show(report.format_withdrawn(agent.withdraw()), sys.stdout)
+    exit_codes.show(messages.format_withdrawn(agent.withdraw()), sys.stdout)
     return exit_codes.GOOD
 
 
@@ -99,13 +100,13 @@ def _once(agent: Agent, *, dry: bool) -> int:
         for problem in facts.unhealthy:
             exit_codes.show(f'This host takes no new instance: {problem}', sys.stdout)
         return _dry_run(agent, facts, '--once, or the service,')
-    exit_codes.show(report.format_once(agent.reconcile(facts), facts), sys.stdout)
+    exit_codes.show(messages.format_once(agent.reconcile(facts), facts), sys.stdout)
     return exit_codes.GOOD
 
 
 def _dry_run(agent: Agent, facts: HostFacts, command: str) -> int:
     result = agent.dry_run(facts)
-    exit_codes.show(report.format_dry_run(result, facts), sys.stdout)
+    exit_codes.show(messages.format_dry_run(result, facts), sys.stdout)
     if not result.plan.differences:
         return exit_codes.GOOD
     exit_codes.show(

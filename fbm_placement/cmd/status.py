@@ -9,8 +9,9 @@ from oslo_config import cfg
 from oslo_upgradecheck import upgradecheck
 
 from fbm_placement import conf as configuration
-from fbm_placement import errors, logs
-from fbm_placement.cmd import exit_codes, guests_commands, hook_commands
+from fbm_placement import errors
+from fbm_placement.agent import logs
+from fbm_placement.cmd import exit_codes, guests, hook
 from fbm_placement.conf import reader
 from fbm_placement.doctor.checks import Doctor
 from fbm_placement.doctor.facts import Facts
@@ -65,8 +66,8 @@ def _add_parsers(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser
     for parser, function in ((upgrade, _upgrade_check), (config_parser, _config_check)):
         parser.add_argument('check', choices=('check',), help='the only command')
         parser.set_defaults(func=function)
-    guests_commands.add_parser(subparsers)
-    hook_commands.add_parser(subparsers)
+    guests.add_parser(subparsers)
+    hook.add_parser(subparsers)
 
 
 def _upgrade_check(conf: cfg.ConfigOpts) -> int:

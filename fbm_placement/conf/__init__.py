@@ -10,7 +10,7 @@ from oslo_log import log
 import fbm_placement
 from fbm_placement import errors
 from fbm_placement.conf import file_backed_memory, nova
-from fbm_placement.words import one_line
+from fbm_placement.text import one_line
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:

@@ -13,7 +13,7 @@ from keystoneauth1 import loading
 from oslo_config import cfg
 from oslo_utils import netutils
 
-from fbm_placement import names
+from fbm_placement import constants
 
 REQUEST_TIMEOUT_SECONDS = 30
 """The default of keystoneauth is to wait indefinitely."""
@@ -62,7 +62,7 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(_LIBVIRT_OPTS, group='libvirt')
     session_opts = loading.get_session_conf_options()
     cfg.set_defaults(session_opts, timeout=REQUEST_TIMEOUT_SECONDS)
-    conf.register_opts(session_opts, group=names.PLACEMENT_GROUP)
+    conf.register_opts(session_opts, group=constants.PLACEMENT_GROUP)
     adapter_opts = [
         # The code knows which version it needs; Nova ignores these too.
         cfg.Opt(opt.name, type=_ignored) if opt.dest in _VERSION_OPTS else opt  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     cfg.set_defaults(
         adapter_opts, service_type='placement', valid_interfaces=['internal', 'public']
     )
-    conf.register_opts(adapter_opts, group=names.PLACEMENT_GROUP)
+    conf.register_opts(adapter_opts, group=constants.PLACEMENT_GROUP)
 
 
 def register_placement_auth_opts(conf: cfg.ConfigOpts) -> None:
@@ -80,4 +80,4 @@ def register_placement_auth_opts(conf: cfg.ConfigOpts) -> None:
 
     keystoneauth reads ``auth_section`` while it registers, so the files must have been read.
     """
-    loading.register_auth_conf_options(conf, names.PLACEMENT_GROUP)
+    loading.register_auth_conf_options(conf, constants.PLACEMENT_GROUP)

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from oslo_config import cfg
 
-from fbm_placement import errors, names
+from fbm_placement import constants, errors
 from fbm_placement.model import AgentOptions, Settings
 from fbm_placement.rules import config
-from fbm_placement.words import config_error_text
+from fbm_placement.text import config_error_text
 
 T = TypeVar('T')
 
@@ -54,7 +54,9 @@ _Table = dict[str, _Option]
 _CAPACITY = 'a whole number of MiB, e.g. 1048576 for 1 TiB, or 0 for DRAM'
 _RESERVE = 'a whole number of MiB, 0 or more'
 _SETTINGS: _Table = {
-    'capacity_mib': _Option('libvirt', 'file_backed_memory', _CAPACITY, names.PLACEMENT_MAX_INT),
+    'capacity_mib': _Option(
+        'libvirt', 'file_backed_memory', _CAPACITY, constants.PLACEMENT_MAX_INT
+    ),
     'reserved_mib': _Option('DEFAULT', 'reserved_host_memory_mb', _RESERVE, 0),
     'virt_type': _Option('libvirt', 'virt_type', 'kvm or qemu', 'kvm'),
     'ram_allocation_ratio': _Option('DEFAULT', 'ram_allocation_ratio', '1.0', 1.0, _optional),

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from oslo_config import cfg
 from oslo_upgradecheck.upgradecheck import Code, Result, UpgradeCommands
 
-from fbm_placement import errors, plan
+from fbm_placement import errors
 from fbm_placement.doctor.facts import Facts, PlacementView, Version
-from fbm_placement.host import draining
-from fbm_placement.rules import config
+from fbm_placement.rules import config, draining, publish
 from fbm_placement.rules.author import likely_author
-from fbm_placement.words import config_error_text, count, state_name
+from fbm_placement.text import config_error_text, count, state_name
 
 Check = Callable[[Facts], Result]
 
@@ -155,7 +154,7 @@ def rights(_facts: Facts, view: PlacementView) -> Result:
 @needs_placement
 def allocations(_facts: Facts, view: PlacementView) -> Result:
     """Check what instances hold against what the host offers."""
-    excess = plan.overcommitment(view.goal, view.observation)
+    excess = publish.overcommitment(view.goal, view.observation)
     if excess is not None:
         return failure(excess)
     held = count(view.observation.consumers, 'instance holds', 'instances hold')

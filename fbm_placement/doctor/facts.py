@@ -11,14 +11,17 @@ from dataclasses import dataclass
 
 from oslo_config import cfg
 
-from fbm_placement import connection, errors, plan, provider, reconcile
+from fbm_placement import errors
+from fbm_placement.agent import provider, reconcile
 from fbm_placement.conf import reader
-from fbm_placement.hook import inspection, installation
-from fbm_placement.host import announce, hook_status, libvirt, processes, state_file
-from fbm_placement.host.look import HostObserver
+from fbm_placement.hook import check, install
+from fbm_placement.host import hook_status, processes, publisher, qemu_conf, state_file
+from fbm_placement.host.observer import HostObserver
 from fbm_placement.host.state_file import HostState
 from fbm_placement.model import DISABLED, AgentOptions, Guest, Problem, Provider, Store
-from fbm_placement.placement import PlacementClient
+from fbm_placement.placement import session
+from fbm_placement.placement.client import PlacementClient
+from fbm_placement.rules import publish
 
 DEFAULT_CONNECTION_URI = 'qemu:///system'
 """The default of nova-compute for virt_type kvm and qemu."""
@@ -50,8 +53,8 @@ class PlacementView:
     provider: Provider
     warning: str | None
     """Why it may be the provider of another host."""
-    goal: plan.Target
-    observation: plan.Observation
+    goal: publish.Target
+    observation: publish.Observation
 
     def missing_rights(self) -> list[str]:
         """Return Placement's refusal of each write of the agent that the user has no right for.
@@ -120,12 +123,12 @@ class Facts:
         """The provider as Placement shows it, or why that is unknown."""
         option = self._options.resource_provider
         try:
-            client = connection.connect(self._conf)
+            client = session.connect(self._conf)
             lookup = provider.lookup_for(option, self._conf)
             found = provider.find_provider(client, lookup)
             warning = provider.warning(found, option, self._conf)
             facts = self._host.observe(self.settings, self._options).facts
-            goal = plan.target(self.settings, facts)
+            goal = publish.target(self.settings, facts)
             observation = reconcile.observe(client, found.uuid)
         except errors.FileBackedMemoryError as exc:
             return exc
@@ -133,7 +136,7 @@ class Facts:
 
     @property
     def dram_mib(self) -> int | None:
-        return libvirt.dram_mib()
+        return qemu_conf.dram_mib()
 
     @property
     def agent_state(self) -> HostState:
@@ -142,11 +145,11 @@ class Facts:
 
     @property
     def agent_runs(self) -> bool:
-        return announce.running_agent() is not None
+        return publisher.running_agent() is not None
 
     @property
     def hook_findings(self) -> Sequence[str]:
-        return inspection.check()
+        return check.check()
 
     @property
     def hook_not_enforcing(self) -> str | None:
@@ -155,13 +158,13 @@ class Facts:
     @property
     def hook_newer_than_libvirtd(self) -> bool:
         """Whether the hook was installed while libvirtd ran."""
-        hook = installation.paths(installation.HOOKS_DIR)[installation.HOOK]
-        return newer_than(libvirt.DAEMONS, (hook,)) is not None
+        hook = install.paths(install.HOOKS_DIR)[install.HOOK]
+        return newer_than(qemu_conf.DAEMONS, (hook,)) is not None
 
     @property
     def edited_qemu_conf(self) -> str | None:
         """Configuration file of libvirt, if it was changed while libvirtd ran."""
-        return newer_than(libvirt.DAEMONS, (libvirt.QEMU_CONF,))
+        return newer_than(qemu_conf.DAEMONS, (qemu_conf.QEMU_CONF,))
 
     @property
     def edited_nova_conf(self) -> str | None:

@@ -5,8 +5,9 @@ import contextlib
 from dataclasses import replace
 
 from fbm_placement import errors
-from fbm_placement.host import draining, state_file
+from fbm_placement.host import state_file
 from fbm_placement.model import Guest, Problem, Store
+from fbm_placement.rules import draining
 from fbm_placement.rules.hysteresis import Hysteresis
 
 

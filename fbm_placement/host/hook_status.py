@@ -4,23 +4,23 @@
 import os
 
 from fbm_placement import errors
-from fbm_placement.hook import inspection, installation
+from fbm_placement.hook import check, install
 from fbm_placement.host import state_file
 from fbm_placement.model import Problem
 
 
 def problems(
     hook_mode: str,
-    hooks_dir: str = installation.HOOKS_DIR,
-    python: str = inspection.PYTHON,
+    hooks_dir: str = install.HOOKS_DIR,
+    python: str = check.PYTHON,
 ) -> tuple[Problem, ...]:
     """Return why every arriving guest would be refused: a part of an installed hook is missing.
 
     ``fbm-status hook check`` checks its version and its answers.
     """
-    paths = installation.paths(hooks_dir)
-    if hook_mode == 'enforce' and os.path.isfile(paths[installation.HOOK]):
-        for path in (paths[installation.PROGRAM], python):
+    paths = install.paths(hooks_dir)
+    if hook_mode == 'enforce' and os.path.isfile(paths[install.HOOK]):
+        for path in (paths[install.PROGRAM], python):
             if not os.path.isfile(path):
                 reason = (
                     f"libvirt's hook is broken and refuses every Nova guest: {path} is missing; "

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fbm_placement import errors, names
+from fbm_placement import constants, errors
 from fbm_placement.host import mounts
 from fbm_placement.host.probe import Probe
 from fbm_placement.model import Directory, Guest, Store
@@ -51,7 +51,7 @@ def _observe(path: str, guests: Iterable[Guest]) -> Store:
 
 
 def _directories(path: str) -> Iterator[Directory]:
-    ram_directory = os.path.join(path, names.RAM_DIRECTORY)
+    ram_directory = os.path.join(path, constants.RAM_DIRECTORY)
     for directory in (path, os.path.dirname(ram_directory), ram_directory):
         try:
             status = os.stat(directory)

@@ -8,7 +8,7 @@ start; here all are reported at once.
 
 from collections.abc import Iterator
 
-from fbm_placement import names
+from fbm_placement import constants
 from fbm_placement.model import Settings
 
 VIRT_TYPES = ('kvm', 'qemu')
@@ -25,10 +25,10 @@ def forbidden(settings: Settings) -> Iterator[str]:
             yield f'{name} is {value}: expected a whole number of MiB, 0 or more'
     if capacity == 0:
         return
-    if capacity > names.PLACEMENT_MAX_INT:
+    if capacity > constants.PLACEMENT_MAX_INT:
         yield (
             f'[libvirt]file_backed_memory is {capacity} MiB: Placement stores at most '
-            f'{names.PLACEMENT_MAX_INT}; the unit is MiB, was it meant in KiB or bytes?'
+            f'{constants.PLACEMENT_MAX_INT}; the unit is MiB, was it meant in KiB or bytes?'
         )
     ratio = settings.ram_allocation_ratio
     if ratio != 1.0:

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fbm_placement.hook import installation
+from fbm_placement.hook import install
 from fbm_placement.host import state_file
 from fbm_placement.host.state_file import HostState
 from tests.e2e.lab.host import LibvirtHost
@@ -16,7 +16,7 @@ NOVA_CONF = '/etc/nova/nova.conf'
 RUN = '/run/fbm-agent'
 STATE_FILE = f'{RUN}/host.json'
 HOOKS = '/etc/libvirt/hooks'
-HOOK = f'{HOOKS}/qemu.d/{installation.HOOK}'
+HOOK = f'{HOOKS}/qemu.d/{install.HOOK}'
 
 
 class FbmHost:
@@ -26,11 +26,11 @@ class FbmHost:
 
     def install_hook(self) -> None:
         """Install it; libvirtd looks for its first hook when it starts."""
-        installation.install(str(self.host.path(HOOKS)))
+        install.install(str(self.host.path(HOOKS)))
 
     def remove_hook(self) -> None:
         """Remove it; it is read at each call, so it is gone at once."""
-        installation.remove(str(self.host.path(HOOKS)))
+        install.remove(str(self.host.path(HOOKS)))
 
     @contextmanager
     def started_agent(self) -> Iterator[Daemon]:

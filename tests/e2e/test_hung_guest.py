@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from fbm_placement.host.look import HostObserver
+from fbm_placement.host.observer import HostObserver
 from fbm_placement.model import AgentOptions, Settings
 from tests.services.process import tethered
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fbm_placement.inspection import orphans
+from fbm_placement.guests import orphans
 from tests.e2e.host import NOVA_CONF
 from tests.e2e.lab.domain import FILE_BACKED, Domain, MemoryBacking
 from tests.e2e.lab.store import Disk, Tmpfs

@@ -29,8 +29,9 @@ from hypothesis.stateful import (
 )
 
 from fbm_placement import conf as configuration
-from fbm_placement import errors, model, reconcile
-from fbm_placement.agent import Agent
+from fbm_placement import errors, model
+from fbm_placement.agent import reconcile
+from fbm_placement.agent.agent import Agent
 from fbm_placement.conf import reader
 from fbm_placement.model import HostFacts
 from tests.fitting_host import FittingHost

@@ -9,8 +9,8 @@ import pytest
 import requests_mock as requests_mock_module
 from oslo_config import cfg
 
-from fbm_placement import agent
 from fbm_placement import conf as configuration
+from fbm_placement.agent import agent
 from fbm_placement.cmd import agent as command
 from tests.fitting_host import FittingHost
 from tests.unit import fake_placement, nova_conf_text

@@ -10,7 +10,7 @@ import time
 import pytest
 from packaging import version
 
-from fbm_placement import reconcile
+from fbm_placement.agent import reconcile
 from fbm_placement.cmd import agent as command
 from tests.unit import fake_placement
 from tests.unit.fake_placement import NAME, TOKEN, TRAITS, UUID

@@ -5,10 +5,12 @@ import socket
 
 import pytest
 
-from fbm_placement import connection, errors, provider
+from fbm_placement import errors
+from fbm_placement.agent import provider
+from fbm_placement.agent.systemd import Notifier
 from fbm_placement.cmd import agent as command
-from fbm_placement.systemd import Notifier
-from fbm_placement.words import one_line
+from fbm_placement.placement import session
+from fbm_placement.text import one_line
 from tests.unit.nova_conf_text import ENABLED
 
 KEYSTONE = 'http://keystone.test/v3'
@@ -43,7 +45,7 @@ def test_a_dollar_in_a_password_is_not_repeated(home):
     """What follows the $ is a part of the password."""
     home.write(PASSWORD_AUTH + 'password = open$esame99\n')
     with pytest.raises(errors.ConfigurationError) as caught:
-        connection.connect(home.load())
+        session.connect(home.load())
     assert 'esame99' not in str(caught.value)
     assert 'write $$' in str(caught.value)
 
@@ -53,7 +55,7 @@ def test_a_timeout_of_no_time(home, timeout):
     """Refused before urllib3 trips over it."""
     home.write(f'[placement]\nauth_type = none\nendpoint = http://x\ntimeout = {timeout}\n')
     with pytest.raises(errors.ConfigurationError) as caught:
-        connection.connect(home.load())
+        session.connect(home.load())
     assert '[placement]timeout is' in str(caught.value)
 
 

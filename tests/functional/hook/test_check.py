@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from fbm_placement.hook import inspection, installation
+from fbm_placement.hook import check as hook_check
+from fbm_placement.hook import install
 from tests.hook_lab import HOOK, PROGRAM
 
 REINSTALL = 'run "fbm-status hook install" as root'
@@ -16,12 +17,12 @@ REINSTALL = 'run "fbm-status hook install" as root'
 def hooks_dir(tmp_path):
     """A directory where the hook has just been installed."""
     path = tmp_path / 'hooks'
-    installation.install(str(path))
+    install.install(str(path))
     return path
 
 
 def check(hooks_dir):
-    return inspection.check(str(hooks_dir))
+    return hook_check.check(str(hooks_dir))
 
 
 def files(hooks_dir):
@@ -41,7 +42,7 @@ def test_it_changes_nothing(hooks_dir):
 
 
 def test_it_finds_what_is_missing(hooks_dir):
-    installation.remove(str(hooks_dir))
+    install.remove(str(hooks_dir))
     assert check(hooks_dir) == [
         f'{path} is missing; {REINSTALL}' for path in reversed(files(hooks_dir))
     ]
@@ -120,7 +121,7 @@ def test_it_finds_a_hook_that_does_not_answer_as_it_should(hooks_dir, text):
 
 
 def test_it_waits_for_an_answer_no_longer_than_it_must(hooks_dir, monkeypatch):
-    monkeypatch.setattr(inspection, 'ANSWER_SECONDS', 0.5)
+    monkeypatch.setattr(hook_check, 'ANSWER_SECONDS', 0.5)
     hook = files(hooks_dir)[0]
     hook.write_text('#!/bin/sh\ncase $2 in prepare) exec sleep 60 ;; esac\n')
     assert check(hooks_dir)[1].startswith(
@@ -144,7 +145,7 @@ def test_it_finds_a_python_that_is_missing_or_broken(
     if script:
         python.write_text(f'#!/bin/sh\n{script}\n')
         python.chmod(0o755)
-    monkeypatch.setattr(inspection, 'PYTHON', str(python))
+    monkeypatch.setattr(hook_check, 'PYTHON', str(python))
     (finding,) = check(hooks_dir)
     program = files(hooks_dir)[1]
     assert finding.startswith(f'"{python} -IS {program} fbm-hook-check started begin -" {seen}')
@@ -152,5 +153,5 @@ def test_it_finds_a_python_that_is_missing_or_broken(
 
 
 def test_another_python_that_works_is_good(hooks_dir, monkeypatch):
-    monkeypatch.setattr(inspection, 'PYTHON', sys.executable)
+    monkeypatch.setattr(hook_check, 'PYTHON', sys.executable)
     assert check(hooks_dir) == []

@@ -4,8 +4,8 @@
 import pytest
 from oslo_config import cfg
 
-from fbm_placement.cmd import hook_commands
-from fbm_placement.hook import installation
+from fbm_placement.cmd import hook
+from fbm_placement.hook import install
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def run(tmp_path, capsys):
 
     def run_it(*args):
         conf = cfg.ConfigOpts()
-        conf.register_cli_opt(cfg.SubCommandOpt('command', handler=hook_commands.add_parser))
+        conf.register_cli_opt(cfg.SubCommandOpt('command', handler=hook.add_parser))
         conf(['hook', *args], project='nova', prog='fbm-status', default_config_files=[])
         code = conf.command.func(conf)
         return (code, *capsys.readouterr())
@@ -26,7 +26,7 @@ def run(tmp_path, capsys):
 
 def test_install_check_and_remove(run, monkeypatch):
     where = f'--hooks-dir={run.hooks_dir}'
-    program, hook = installation.paths(run.hooks_dir).values()
+    program, hook = install.paths(run.hooks_dir).values()
     reload_it = (
         'libvirt had no hook for QEMU before; reload it once: systemctl reload libvirtd (or '
         'virtqemud)\n'
@@ -58,7 +58,7 @@ def test_check_reports_what_is_wrong(run):
 
 
 def test_where_libvirt_is_not_the_error_is_for_main(run):
-    with pytest.raises(installation.HookError, match='libvirt is not installed here'):
+    with pytest.raises(install.HookError, match='libvirt is not installed here'):
         run('install', '--hooks-dir', '/nonexistent/libvirt/hooks')
 
 

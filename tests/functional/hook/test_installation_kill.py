@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from fbm_placement.hook import installation
+from fbm_placement.hook import install
 from tests.hook_lab import HOOK, MODES, NEW, OLD, PROGRAM
 
 KILLED_AT = """
@@ -75,7 +75,7 @@ def test_killed_at_any_step_it_leaves_whole_files_and_no_hook_without_its_progra
         # A new hook may rely on its own program, an old one on that it still works with a new.
         assert files.get(HOOK) != NEW[HOOK] or files[PROGRAM] == NEW[PROGRAM]
         seen.add(tuple(sorted(files.items())))
-        getattr(installation, what)(str(tmp_path))
+        getattr(install, what)(str(tmp_path))
         files = {path.name: path.read_bytes() for path in qemu_d.iterdir()}
         assert files == (NEW if what == 'install' else {})
     assert len(seen) >= (2 if before or what == 'install' else 1)

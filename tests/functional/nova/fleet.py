@@ -14,10 +14,13 @@ from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional import integrated_helpers
 from nova.tests.functional.libvirt import base
 
-from fbm_filters import policy as scheduler_options
+from fbm_filters import options as scheduler_options
 from fbm_placement import conf as configuration
-from fbm_placement import connection, model, names, plan, reconcile
+from fbm_placement import constants, model
+from fbm_placement.agent import reconcile
 from fbm_placement.model import Problem, Provider
+from fbm_placement.placement import session
+from fbm_placement.rules import publish
 
 _here = contextvars.ContextVar('file_backed_memory_here', default=None)
 
@@ -202,10 +205,10 @@ class FleetTestCase(
 
     def agent_pass(self, name, *, on_disk=True, healthy=True):
         """Let the agent's own code reconcile a host's provider: no state is made by hand."""
-        placement = connection.connect(self.conf_for_the_agent())
-        placement.create_missing_traits(names.OWN_TRAITS)
+        placement = session.connect(self.conf_for_the_agent())
+        placement.create_missing_traits(constants.OWN_TRAITS)
         offered = model.Settings(self.memory_of[name], 0, 'kvm', 1.0)
-        goal = plan.target(
+        goal = publish.target(
             offered,
             model.HostFacts(
                 store_is_disk=on_disk,

@@ -15,7 +15,7 @@ from placement.db.sqlalchemy import models
 from placement.tests.functional.fixtures import placement as placement_fixtures
 from requests import adapters
 
-from fbm_placement.names import OWN_TRAITS
+from fbm_placement.constants import OWN_TRAITS
 
 MICROVERSION = '1.39'
 

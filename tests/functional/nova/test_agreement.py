@@ -14,11 +14,11 @@ from nova.scheduler import utils as scheduler_utils
 
 from fbm_filters import moves
 from fbm_filters.host_filter import FileBackedMemoryFilter
+from fbm_filters.options import read_policy, register_opts
 from fbm_filters.placement import ensured_traits
-from fbm_filters.policy import read_policy, register_opts
 from fbm_filters.prefilter import PreFilter
 from fbm_filters.rules import ANY, FORBIDDEN, NEEDS, SchedulerHost
-from fbm_placement.names import TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
+from fbm_placement.constants import TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
 from tests.functional.nova.lone_placement import LonePlacement
 from tests.unit.filters.specs import ALIAS, DIRECT, VDPA, spec
 

@@ -15,7 +15,7 @@ from nova.scheduler.client import report
 from oslo_db import exception as db_exception
 
 from fbm_filters import decision, moves, rules
-from fbm_placement import names
+from fbm_placement import constants
 from tests.functional.nova import cloud
 
 NOT_KNOWN = 'File-backed memory: where this instance may go could not be determined'
@@ -76,14 +76,14 @@ class NewCloudTest(FailureTestCase):
         self.start('plain', passes=False)
         for again in (False, True):
             if again:
-                for trait in names.OWN_TRAITS:
+                for trait in constants.OWN_TRAITS:
                     self.placement.delete(f'/traits/{trait}', version='1.39')
                 self.outdate()
             self.assertEqual(set(), self.own_traits())
             for guest in ('plain', 'small pages'):
                 server = self.guest(guest)
                 self.assertEqual('ACTIVE', server['status'], self.fault_of(server))
-            self.assertEqual(names.OWN_TRAITS, self.own_traits())
+            self.assertEqual(constants.OWN_TRAITS, self.own_traits())
 
     def test_a_provider_without_any_trait(self):
         """Its host is a plain one."""

@@ -11,7 +11,7 @@ import fixtures
 from oslo_log import log as logging
 
 from fbm_placement import model
-from fbm_placement.agent import Agent
+from fbm_placement.agent.agent import Agent
 from tests.fitting_host import FittingHost
 from tests.functional.nova import costs, fleet
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from oslo_config import cfg
 
-from fbm_placement import errors, model, plan
+from fbm_placement import errors, model
 from fbm_placement.doctor.checks import CHECKS, Doctor
 from fbm_placement.doctor.facts import PlacementView
 from fbm_placement.model import (
@@ -22,10 +22,11 @@ from fbm_placement.model import (
     Settings,
     Store,
 )
-from fbm_placement.plan import Observation
+from fbm_placement.rules import publish
+from fbm_placement.rules.publish import Observation
 
 ON = Settings(capacity_mib=1000, reserved_mib=0, virt_type='kvm', ram_allocation_ratio=1.0)
-GOAL = plan.target(ON, HostFacts())
+GOAL = publish.target(ON, HostFacts())
 SEEN = Observation(1, GOAL.inventory, GOAL.own_traits, allocated_mib=1000, consumers=2)
 DISK = Store('/srv/fbm', mount=Mount('/srv/fbm', 'xfs', 'd'), size_bytes=2**30, free_bytes=2**29)
 TMPFS = replace(DISK, mount=Mount('/srv/fbm', 'tmpfs', 'tmpfs'))
@@ -73,7 +74,7 @@ GOOD = {
 }
 OFF = {
     'settings': DISABLED,
-    'placement': view(plan.target(DISABLED, HostFacts()), traits=frozenset()),
+    'placement': view(publish.target(DISABLED, HostFacts()), traits=frozenset()),
     'agent_state': state(enabled=False),
 }
 

@@ -6,7 +6,7 @@ import pytest
 from fbm_placement import errors
 from fbm_placement.doctor.facts import Facts, PlacementView, parse_versions, read_versions
 from fbm_placement.model import DISABLED, HostFacts, Provider, Settings
-from fbm_placement.plan import Observation, target
+from fbm_placement.rules.publish import Observation, target
 from tests.unit.nova_conf_text import ENABLED
 
 GOAL = target(Settings(1000, 0, 'kvm', 1.0), HostFacts())

@@ -5,7 +5,7 @@ import pytest
 from nova import exception, objects
 
 from fbm_filters import facts
-from fbm_placement.names import TRAIT_DISK, TRAIT_ENABLED
+from fbm_placement.constants import TRAIT_DISK, TRAIT_ENABLED
 from tests.unit.filters.specs import ALIAS, DIRECT, VDPA, spec
 
 REALTIME = {

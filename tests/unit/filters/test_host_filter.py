@@ -9,9 +9,9 @@ import pytest
 import requests
 from oslo_config import cfg
 
-from fbm_filters import host_filter, policy
+from fbm_filters import host_filter, options
 from fbm_filters.rules import Policy, RequestFacts, SchedulerHost, decide
-from fbm_placement.names import TRAIT_ENABLED
+from fbm_placement.constants import TRAIT_ENABLED
 from tests.unit.fake_placement import Provider
 from tests.unit.filters.specs import spec
 
@@ -36,7 +36,7 @@ HOSTS = [Host(name) for name in ('plain', 'disk', 'tmpfs', 'sick')]
 @pytest.fixture
 def make(placement, clock, nova_list):
     """Return a function that makes the filter as nova-scheduler does."""
-    policy.register_opts(nova.conf.CONF)
+    options.register_opts(nova.conf.CONF)
 
     def make(prefilter):
         nova.conf.CONF.set_override('prefilter', prefilter, group='file_backed_memory')

@@ -13,7 +13,7 @@ from nova import exception
 from fbm_filters import decision, prefilter, rules
 from fbm_filters.placement import ensured_traits
 from fbm_filters.rules import Policy, RequestFacts
-from fbm_placement.names import TRAIT_ENABLED, TRAIT_UNHEALTHY
+from fbm_placement.constants import TRAIT_ENABLED, TRAIT_UNHEALTHY
 from tests.unit.filters.specs import spec, to
 
 CONTEXT = nova_context.get_admin_context()

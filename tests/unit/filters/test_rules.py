@@ -16,7 +16,7 @@ from fbm_filters.rules import (
     SchedulerHost,
     decide,
 )
-from fbm_placement.names import OWN_TRAITS, TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
+from fbm_placement.constants import OWN_TRAITS, TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
 
 PLAIN = frozenset[str]()
 TMPFS = frozenset({TRAIT_ENABLED})

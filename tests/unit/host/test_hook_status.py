@@ -3,7 +3,7 @@
 
 import pytest
 
-from fbm_placement.hook import installation
+from fbm_placement.hook import install
 from fbm_placement.host import hook_status
 
 
@@ -12,7 +12,7 @@ def hooks(tmp_path):
     """An installed hook, and a python."""
     (tmp_path / 'hooks').mkdir()
     (tmp_path / 'python3').touch()
-    installation.install(str(tmp_path / 'hooks'))
+    install.install(str(tmp_path / 'hooks'))
     return tmp_path
 
 
@@ -34,6 +34,6 @@ def test_half_a_hook_closes_the_host(hooks, missing):
 
 
 def test_without_a_hook_no_guest_is_refused(hooks):
-    installation.remove(str(hooks / 'hooks'))
+    install.remove(str(hooks / 'hooks'))
     (hooks / 'python3').unlink()
     assert found(hooks) == ()

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's loop: a pass, a wait that a signal can end, and the next pass.
+
+Ten thousand hosts that were started by one power-on must not act in step: the first wait falls
+anywhere in the interval, and later ones vary.
+"""
+
+import random
+import time
+from collections.abc import Callable
+
+from oslo_log import log
+
+from fbm_placement import errors
+from fbm_placement.agent.agent import Agent
+from fbm_placement.agent.reconcile import TRIES, PassResult
+from fbm_placement.agent.signals import Signals
+from fbm_placement.agent.systemd import Notifier
+from fbm_placement.model import HostFacts
+from fbm_placement.notices import is_due
+from fbm_placement.text import count, without_numbers
+
+LOG = log.getLogger(__name__)
+
+Failure = errors.PlacementError | errors.NotReadyError
+Uniform = Callable[[float, float], float]
+"""Returns a random number between two."""
+
+JITTER = 0.1
+"""Later waits are up to a tenth shorter or longer: enough to drift apart."""
+
+FIRST_RETRY_SECONDS = 2.0
+"""After a first failure: most restarts of a service are over by then. Doubled each time."""
+
+
+class Loop:
+    """Runs passes until it is asked to stop."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        signals: Signals,
+        notifier: Notifier,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Uniform = random.uniform,
+    ) -> None:
+        """Run ``agent``, wait on ``signals`` and notify systemd through ``notifier``."""
+        self._agent = agent
+        self._signals = signals
+        self._notifier = notifier
+        self._clock = clock
+        self._uniform = uniform
+        self._ready = False
+        self._failures = 0
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT.
+
+        :raises ConfigurationError: ``[placement]`` can't be used, which no waiting fixes
+        """
+        while not self._signals.stop:
+            try:
+                self._rest(self._pass())
+            except errors.StopRequested:
+                break
+            if self._signals.take_reload():
+                self._reload()
+        self._notifier.send(STOPPING=1)
+        self._agent.leave()
+        LOG.info('Stopping; Placement is left as it is')
+
+    def _pass(self) -> float:
+        """Run one pass and return the seconds to wait after it."""
+        facts = self._agent.observe()
+        result = self._reconcile(facts)
+        # Not logged within an except clause: oslo.log would add the error a second time.
+        if not isinstance(result, PassResult):
+            return self._failed(result, facts)
+        if self._failures:
+            LOG.info('Recovered after %s', count(self._failures, 'failed pass', 'failed passes'))
+        self._failures = 0
+        status = self._agent.status(result, facts)
+        first, self._ready = not self._ready, True
+        if first:
+            LOG.info('Ready: %s', status)
+            self._notifier.send(READY=1, STATUS=status)
+        else:
+            self._notifier.send(STATUS=status)
+        return after_success(self._agent.options.interval, first, self._uniform)
+
+    def _reconcile(self, facts: HostFacts) -> PassResult | Failure:
+        try:
+            return self._agent.reconcile(facts)
+        except (errors.PlacementError, errors.NotReadyError) as exc:
+            return exc
+
+    def _failed(self, exc: Failure, facts: HostFacts) -> float:
+        notices, interval = self._agent.notices, self._agent.options.interval
+        if isinstance(exc, errors.ConflictError):
+            # Counted apart: good passes in between do not hide the other client.
+            times, due = notices.count('conflicts')
+            if due:
+                LOG.warning(
+                    'Another client wrote this provider during each of %d tries (%d such passes '
+                    'so far): %s; find the client that writes it so often. The next pass tries '
+                    'again',
+                    TRIES,
+                    times,
+                    exc,
+                )
+            return after_failure(1, interval, None, self._uniform)
+        self._failures += 1
+        retry_after = getattr(exc, 'retry_after', None)
+        wait = after_failure(self._failures, interval, retry_after, self._uniform)
+        # A long outage is logged when it begins, when it changes, and then ever more rarely.
+        error = without_numbers(str(exc))
+        if error != notices.replace('failure', error) or is_due(self._failures):
+            LOG.error('%s (try %d; next in %.0f s)', exc, self._failures, wait)
+        problems = ''.join(f'; {problem}' for problem in facts.unhealthy)
+        self._notifier.send(STATUS=f'try {self._failures} failed: {exc}{problems}')
+        return wait
+
+    def _rest(self, seconds: float) -> None:
+        """Wait until the time is over or a signal comes, and keep systemd's watchdog quiet."""
+        end = self._clock() + seconds
+        while (left := end - self._clock()) > 0:
+            self._notifier.watchdog()
+            if self._signals.wait(min(left, self._notifier.watchdog_interval or left)):
+                return
+
+    def _reload(self) -> None:
+        # Before the first good pass systemd waits for READY, and RELOADING would count as it.
+        if self._ready:
+            self._notifier.send(RELOADING=1)
+        self._agent.reload()
+        if self._ready:
+            self._notifier.send(READY=1, STATUS='configuration reloaded')
+
+
+def after_success(interval: float, first: bool, uniform: Uniform) -> float:
+    """Return the seconds until the next pass.
+
+    :param first: it was the first good pass, so this host's place in the interval is still open
+    """
+    if first:
+        return uniform(min(1.0, interval), interval)
+    return interval * uniform(1 - JITTER, 1 + JITTER)
+
+
+def after_failure(
+    failures: int, interval: float, retry_after: float | None, uniform: Uniform
+) -> float:
+    """Return the seconds until the next try: sooner than ``interval``, later each time.
+
+    :param failures: how many passes failed in a row
+    :param retry_after: what the service itself asked for, a lower bound
+    """
+    # 2**30 is past every interval; without the bound a long outage would overflow a float.
+    longest = min(FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 30), interval)
+    wait = uniform(longest / 2, longest)
+    return wait if retry_after is None else max(wait, retry_after * uniform(1.0, 1 + JITTER))

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop: when the next pass is, what is logged, and how it ends. Time is the test's own."""
+
+import logging
+
+import pytest
+
+from fbm_placement import errors, model
+from fbm_placement.agent import messages
+from fbm_placement.agent.loop import Loop, after_failure, after_success
+from fbm_placement.agent.reconcile import PassResult
+from fbm_placement.agent.systemd import Notifier
+from fbm_placement.model import HostFacts, Problem, Provider
+from fbm_placement.notices import Notices
+from fbm_placement.rules.publish import Observation, make_plan, target
+
+HOST = model.Settings(capacity_mib=4096, reserved_mib=0, virt_type='kvm', ram_allocation_ratio=1.0)
+GOAL = target(HOST, HostFacts())
+SEEN = Observation(generation=1, inventory=GOAL.inventory, traits=GOAL.own_traits)
+GOOD = PassResult(Provider('u', 'compute1', is_root=True), GOAL, SEEN, make_plan(GOAL, SEEN))
+STATUS = 'enabled: compute1 offers 4096 MiB, 0 MiB allocated'
+
+
+class World:
+    """Signals and Agent for the loop: a clock, signals at set times, passes with set results."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.results = []
+        """What the passes end in, one after the other; the last of them indefinitely."""
+        self.signals = {}
+        """When which signal comes."""
+        self.passes = []
+        """When a pass began."""
+        self.waits = []
+        self.reloads = []
+        self.options = model.AgentOptions(resource_provider=None, interval=60)
+        self.facts = HostFacts()
+        self.notices = Notices(self.clock)
+        self.left = False
+        self._reload = False
+
+    def clock(self):
+        return self.now
+
+    # Agent
+
+    def observe(self):
+        return self.facts
+
+    def reconcile(self, facts):
+        self.passes.append(self.now)
+        assert len(self.passes) < 1000, 'the loop does not end'
+        index = min(len(self.passes), len(self.results)) - 1
+        result = self.results[index] if self.results else GOOD
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def status(self, result, facts):
+        return messages.format_status(result, facts)
+
+    def reload(self):
+        self.reloads.append(self.now)
+
+    def leave(self):
+        self.left = True
+
+    # Signals
+
+    @property
+    def stop(self):
+        return any(at <= self.now for at, what in self.signals.items() if what == 'stop')
+
+    def wait(self, seconds):
+        self.waits.append(seconds)
+        if self.stop or self._reload:
+            return True
+        due = [at for at in self.signals if at <= self.now + seconds]
+        if not due:
+            self.now += seconds
+            return False
+        self.now = max(self.now, min(due))
+        if self.signals[min(due)] == 'reload':
+            del self.signals[min(due)]
+            self._reload = True
+        return True
+
+    def take_reload(self):
+        asked, self._reload = self._reload, False
+        return asked
+
+
+class KeptMessages(Notifier):
+    """Keeps what would be sent."""
+
+    def __init__(self, watchdog_usec=None):
+        super().__init__({'WATCHDOG_USEC': str(watchdog_usec)} if watchdog_usec else {})
+        self.messages = []
+
+    def _send(self, message):
+        self.messages.append(message)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def log(caplog):
+    caplog.set_level(logging.INFO, logger='fbm_placement')
+    return caplog
+
+
+def run(world, notifier=None):
+    """Run the loop until the world stops it; return what was sent to systemd.
+
+    Each wait is the shortest: 1 s after the first good pass, then 54 s; 1, 2, 4 s after failures.
+    """
+    notifier = notifier or KeptMessages()
+    Loop(world, world, notifier, world.clock, uniform=min).run()
+    return notifier.messages
+
+
+def lines(caplog, level):
+    return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+
+def failures(caplog):
+    """Return the errors and the numbers of their tries."""
+    return [line.split('; next')[0] for line in lines(caplog, logging.ERROR)]
+
+
+def test_passes_at_the_interval(world, log):
+    """READY is sent once, with the first good pass."""
+    world.signals = {150: 'stop'}
+    assert run(world) == [
+        f'READY=1\nSTATUS={STATUS}',
+        f'STATUS={STATUS}',
+        f'STATUS={STATUS}',
+        f'STATUS={STATUS}',
+        'STOPPING=1',
+    ]
+    assert world.passes == [0, 1, 55, 109]
+    assert (world.now, world.left) == (150, True)
+    assert lines(log, logging.INFO) == [
+        f'Ready: {STATUS}',
+        'Stopping; Placement is left as it is',
+    ]
+
+
+def test_a_new_interval_counts(world):
+    """The interval may have been reloaded."""
+    world.signals = {31: 'reload', 60: 'stop'}
+
+    def reload():
+        world.options = model.AgentOptions(resource_provider=None, interval=10)
+
+    world.reload = reload
+    run(world)
+    assert world.passes == [0, 1, 31, 40, 49, 58]
+
+
+def test_asked_to_stop_before_it_began(world):
+    world.signals = {0: 'stop'}
+    assert run(world) == ['STOPPING=1']
+    assert world.passes == []
+
+
+def test_asked_to_stop_within_a_pass(world, log):
+    """A pass that was ended between two requests is no failure."""
+    world.results = [GOOD, errors.StopRequested()]
+    assert run(world)[-1] == 'STOPPING=1'
+    assert lines(log, logging.ERROR) == []
+    assert world.passes == [0, 1]
+
+
+def test_ready_only_after_a_good_pass(world):
+    world.results = [errors.NotReadyError('not there'), errors.PlacementError('away'), GOOD]
+    world.facts = HostFacts(unhealthy=(Problem('full', 'store full'), Problem('x', 'no hook')))
+    world.signals = {3.5: 'stop'}
+    status = f'{STATUS}; UNHEALTHY: store full; no hook'
+    assert run(world) == [
+        'STATUS=try 1 failed: not there; store full; no hook',
+        'STATUS=try 2 failed: away; store full; no hook',
+        f'READY=1\nSTATUS={status}',
+        'STOPPING=1',
+    ]
+    assert world.passes == [0, 1, 3]
+
+
+def test_sooner_after_a_failure(world, log):
+    """After a failure the next pass is sooner, after more of them later again."""
+    away = errors.PlacementError('away')
+    world.results = [GOOD, away, away, away, GOOD, away, GOOD]
+    world.signals = {120: 'stop'}
+    run(world)
+    assert world.passes == [0, 1, 2, 4, 8, 62, 63, 117]
+    recovered = [line for line in lines(log, logging.INFO) if line.startswith('Recovered')]
+    assert recovered == ['Recovered after 3 failed passes', 'Recovered after 1 failed pass']
+
+
+def test_retry_after(world, log):
+    """Placement asked to come later."""
+    world.results = [errors.PlacementError('slow down', retry_after=120.0), GOOD]
+    world.signals = {120.5: 'stop'}
+    run(world)
+    assert world.passes == [0, 120]
+    assert lines(log, logging.ERROR) == ['slow down (try 1; next in 120 s)']
+
+
+def test_a_long_outage_is_logged_ever_more_rarely(world, log):
+    """The 1st, 2nd, 4th, 8th ... failure of the same kind is logged; systemd gets each."""
+    away = [errors.PlacementError(f'away, {number} s') for number in range(19)]
+    world.results = [*away, errors.StopRequested()]
+    messages = run(world)
+    assert failures(log) == [
+        'away, 0 s (try 1',
+        'away, 1 s (try 2',
+        'away, 3 s (try 4',
+        'away, 7 s (try 8',
+        'away, 15 s (try 16',
+    ]
+    assert messages[18] == 'STATUS=try 19 failed: away, 18 s'
+
+
+def test_another_failure_is_logged_at_once(world, log):
+    away, wrong = errors.PlacementError('away'), errors.PlacementError('"x" is refused')
+    world.results = [*[away] * 4, *[wrong] * 3, away, away, errors.StopRequested()]
+    run(world)
+    assert failures(log) == [
+        'away (try 1',
+        'away (try 2',
+        'away (try 4',
+        '"x" is refused (try 5',
+        'away (try 8',
+    ]
+
+
+def test_a_new_outage_is_logged_from_its_beginning(world, log):
+    away = errors.PlacementError('away')
+    world.results = [away, GOOD, away, GOOD, errors.StopRequested()]
+    run(world)
+    assert failures(log) == ['away (try 1', 'away (try 1']
+
+
+def test_conflicts_are_no_outage(world, log):
+    """They are logged ever more rarely, also with good passes in between."""
+    conflict = errors.ConflictError('409')
+    world.results = [GOOD, conflict, conflict, GOOD, conflict, conflict, errors.StopRequested()]
+    run(world)
+    assert world.passes == [0, 1, 2, 3, 57, 58, 59]
+    assert lines(log, logging.ERROR) == []
+    found = [line.split(')')[0] for line in lines(log, logging.WARNING)]
+    text = 'Another client wrote this provider during each of 4 tries'
+    assert found == [f'{text} ({number} such passes so far' for number in (1, 2, 4)]
+
+
+def test_what_no_waiting_fixes_ends_the_loop(world):
+    """Only a person can fix a wrong [placement] section."""
+    world.results = [errors.ConfigurationError(['[placement]: wrong'])]
+    with pytest.raises(errors.ConfigurationError):
+        run(world)
+    assert world.passes == [0]
+
+
+def test_reload(world):
+    """SIGHUP reloads at once, notifies systemd, and makes a pass."""
+    world.signals = {7: 'reload', 20: 'stop'}
+    assert run(world) == [
+        f'READY=1\nSTATUS={STATUS}',
+        f'STATUS={STATUS}',
+        'RELOADING=1',
+        'READY=1\nSTATUS=configuration reloaded',
+        f'STATUS={STATUS}',
+        'STOPPING=1',
+    ]
+    assert world.reloads == [7]
+    assert world.passes == [0, 1, 7]
+
+
+def test_reload_before_the_first_good_pass(world):
+    """Systemd still waits for READY, and must not take a reload's for it."""
+    world.results = [errors.PlacementError('away')]
+    world.signals = {0.5: 'reload', 0.7: 'stop'}
+    assert run(world) == ['STATUS=try 1 failed: away', 'STATUS=try 2 failed: away', 'STOPPING=1']
+    assert world.reloads == [0.5]
+
+
+@pytest.mark.parametrize(
+    ('watchdog_usec', 'waits', 'notifications'),
+    [(None, [1, 54], 0), (20_000_000, [1, 10, 10, 10, 10], 5)],
+)
+def test_the_watchdog_is_notified_while_waiting(world, watchdog_usec, waits, notifications):
+    """At least at half of what it allows; without one the agent does not wake up in between."""
+    world.signals = {40: 'stop'}
+    messages = run(world, KeptMessages(watchdog_usec))
+    assert messages.count('WATCHDOG=1') == notifications
+    assert world.waits == waits
+
+
+# How long it waits.
+
+
+@pytest.mark.parametrize(
+    ('first', 'shortest', 'longest'), [(True, 1, 60), (False, 54, 66)], ids=['first', 'later']
+)
+def test_the_wait_after_a_good_pass(first, shortest, longest):
+    """The first falls anywhere in the interval: hosts that start together do not stay so."""
+    assert after_success(60, first, min) == shortest
+    assert after_success(60, first, max) == pytest.approx(longest)
+
+
+@pytest.mark.parametrize(
+    ('failures', 'retry_after', 'shortest', 'longest'),
+    [
+        (1, None, 1, 2),
+        (2, None, 2, 4),
+        (3, None, 4, 8),
+        (5, None, 16, 32),
+        (6, None, 30, 60),
+        (7, None, 30, 60),
+        (10**6, None, 30, 60),
+        # A lower bound, spread too: every host got the same.
+        (1, 300, 300, 330),
+        # A proxy's 0 must not make a busy loop.
+        (3, 0, 4, 8),
+    ],
+)
+def test_the_wait_after_a_failure(failures, retry_after, shortest, longest):
+    """Doubled each time, never later than after a good pass."""
+    assert after_failure(failures, 60, retry_after, min) == shortest
+    assert after_failure(failures, 60, retry_after, max) == pytest.approx(longest)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host on which nothing runs, and the command."""
+
+import argparse
+import os
+
+import pytest
+from oslo_config import cfg
+
+from fbm_placement import conf as configuration
+from fbm_placement.cmd import guests
+from tests.unit.guests.fake_host import FakeHost
+
+
+@pytest.fixture
+def host(tmp_path):
+    """Return a host on which nothing runs."""
+    return FakeHost(tmp_path / 'host')
+
+
+@pytest.fixture
+def command(home, host, monkeypatch):
+    """Return a function that runs ``guests ARGS`` as root on that host."""
+    monkeypatch.setattr(guests, 'Paths', lambda: host.paths)
+    monkeypatch.setattr(os, 'geteuid', lambda: 0)
+
+    def run(*args, nova_conf=''):
+        home.write(f'[DEFAULT]\nram_allocation_ratio = 1.0\n{nova_conf}')
+        conf = configuration.load(
+            ['guests', *args], prog='fbm-status', description='', cli_opts=(_subcommand(),)
+        )
+        return conf.command.func(conf)
+
+    return run
+
+
+def _subcommand():
+    def add(subparsers: argparse._SubParsersAction):
+        guests.add_parser(subparsers)
+
+    return cfg.SubCommandOpt('command', handler=add)
