@@ -70,6 +70,9 @@ bench: $(TOX)  ## What a pass costs, beside its budget
 constraints: $(TOX)  ## The newest versions that fit together, into constraints*.txt
 	$(TOX) run -e constraints,constraints-nova29
 
+mutants: $(TOX)  ## Faults put into the rules one by one: how many do the tests notice?
+	$(TOX) run -q -e mutants
+
 clean:  ## Removes everything that is not in git and was made here
 	rm -rf .venv .tox .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build cover dist \
 		doc/build doc/source/cli/help doc/source/_static/*.sample releasenotes/build \
