@@ -35,7 +35,7 @@ $(TOX): constraints.txt
 test: $(TOX)  ## Style and types, unit tests, functional tests: what a change must pass
 	$(TOX) run -m test
 
-test-oldest: $(TOX)  ## The unit tests with the oldest versions that are promised; needs a C compiler
+test-oldest: $(TOX)  ## The unit tests with the oldest supported versions; needs a C compiler
 	$(TOX) run -e oldest
 
 test-devstack: $(TOX)  ## The devstack plugin, against stubs of devstack's functions
@@ -64,7 +64,7 @@ genconfig: $(TOX)  ## A sample of every option, in etc/fbm-placement.conf.sample
 build: $(TOX)  ## Tries an sdist and a wheel in an empty environment; keeps neither
 	$(TOX) run -e build
 
-bench: $(TOX)  ## What a pass costs, beside its budget
+bench: $(TOX)  ## What a pass costs, next to its budget
 	$(TOX) run -q -e bench
 
 constraints: $(TOX)  ## The newest versions that fit together, into constraints*.txt
