@@ -204,7 +204,8 @@ class NovaCompute:
         now = self.call('GET', f'{self._path}/inventories', LATEST)
         wanted = now['inventories'][resource_class] | fields
         body = {'resource_provider_generation': now['resource_provider_generation'], **wanted}
-        return _six(self.call('PUT', f'{self._path}/inventories/{resource_class}', LATEST, body))
+        answer = self.call('PUT', f'{self._path}/inventories/{resource_class}', LATEST, body)
+        return {name: value for name, value in answer.items() if name in wanted}
 
     def change_traits(self, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> set[str]:
         """Add and remove traits of the provider; return all that it has now."""
@@ -304,9 +305,3 @@ def _inventory(total: int, reserved: int, ratio: float) -> Inventory:
         'step_size': 1,
         'allocation_ratio': ratio,
     }
-
-
-def _six(answer: dict[str, Any]) -> Inventory:
-    inventory = copy.copy(answer)
-    del inventory['resource_provider_generation']
-    return inventory
