@@ -12,8 +12,8 @@ from fbm_placement.agent.agent import Agent
 from fbm_placement.conf import reader
 from tests.fitting_host import FittingHost
 from tests.services.nova_compute import NovaCompute
+from tests.services.nova_conf import NovaConf, admin_token
 from tests.services.placement import PlacementServer
-from tests.services.server import write_ini
 from tests.services.store import CAPACITY_MIB, small_store
 
 
@@ -31,16 +31,11 @@ def placement() -> Iterator[PlacementServer]:
 
 def write_nova_conf(server: PlacementServer, compute: NovaCompute, interval: int = 60) -> Path:
     """Write the nova.conf of an enabled host; return its path."""
-    return write_ini(
+    nova_conf = NovaConf(
         server.directory / f'{compute.name}.conf',
         {
-            'DEFAULT': {'ram_allocation_ratio': 1.0, 'reserved_host_memory_mb': 0},
             'libvirt': {'file_backed_memory': CAPACITY_MIB},
-            'placement': {
-                'auth_type': 'admin_token',
-                'endpoint': server.url,
-                'token': 'admin',
-            },
+            'placement': admin_token(server.url),
             'file_backed_memory': {
                 'resource_provider': compute.uuid,
                 'interval': interval,
@@ -48,6 +43,7 @@ def write_nova_conf(server: PlacementServer, compute: NovaCompute, interval: int
             },
         },
     )
+    return nova_conf.path
 
 
 def settled_host(server: PlacementServer) -> tuple[NovaCompute, Callable[[], object]]:

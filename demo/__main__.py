@@ -16,8 +16,8 @@ from tests.services.openstack import CommandError
 from tests.services.process import ProcessError
 
 LIMIT_SECONDS = 60
-# Errors whose message says it all; others deserve their traceback.
-TOLD_IN_FULL = (Unexpected, CommandError, ComputeError, ProcessError)
+# Errors whose message is enough; others need their traceback.
+WITHOUT_TRACEBACK = (Unexpected, CommandError, ComputeError, ProcessError)
 
 
 class _Ended(BaseException):
@@ -52,7 +52,7 @@ def main() -> int:
                 tour(stage, Path(directory))
             except Exception as error:
                 stage.failed(error)
-                if not isinstance(error, TOLD_IN_FULL):
+                if not isinstance(error, WITHOUT_TRACEBACK):
                     raise
                 return 1
     except _Ended as ended:

@@ -36,7 +36,7 @@ class Stage:
         print(textwrap.fill(text, WIDTH), flush=True)
 
     def quote(self, *texts: str) -> None:
-        """Print what somebody else said, line by line."""
+        """Print the output of a program, line by line."""
         text = '\n'.join(text.strip('\n') for text in texts if text.strip())
         print(textwrap.indent(text, '    ') + '\n', flush=True)
 
@@ -89,7 +89,7 @@ class Stage:
             raise Unexpected(expected, seen)
 
     def failed(self, error: Exception) -> None:
-        """Tell what went wrong, and what the agent had to say."""
+        """Print the error, and the log of the agent."""
         print(f'\nFAILED in step {self._step}, {self._title}:', flush=True)
         self.quote(str(error))
         if self.agent is not None:

@@ -2,18 +2,18 @@
 """The tour: one compute host, from DRAM to file-backed memory."""
 
 import os
-import subprocess
 import time
 from pathlib import Path
 
 from demo.stage import Row, Stage, Unexpected
 from demo.store import with_store
 from fbm_placement.host.processes import running_guests
+from tests.services.expected import inventory
 from tests.services.nova_compute import ComputeError, Inventory, NovaCompute
+from tests.services.nova_conf import NovaConf, admin_token
 from tests.services.openstack import OpenStackCommand
 from tests.services.placement import PlacementServer
-from tests.services.process import ChildProcess, child_environment, program, tethered
-from tests.services.server import write_ini
+from tests.services.process import ChildProcess, child_environment, program, run
 
 MEMORY = 'MEMORY_MB'
 ENABLED = {'CUSTOM_FILE_BACKED_MEMORY'}
@@ -59,16 +59,7 @@ class _Tour:
             server.url, name='compute-1.example.org', memory_mib=self.dram, memory_ratio=1.5
         )
         self.as_nova_knows_it = self.compute.inventories_to_report()
-        self.as_agent_wants_it = self.as_nova_knows_it | {
-            MEMORY: {
-                'total': self.store,
-                'reserved': 0,
-                'min_unit': 1,
-                'max_unit': self.store,
-                'step_size': 1,
-                'allocation_ratio': 1.0,
-            }
-        }
+        self.as_agent_wants_it = self.as_nova_knows_it | {MEMORY: inventory(self.store)}
         self.traits_of_others: set[str] = set()
         self.used = 0
         self.store_path = directory / 'store'
@@ -97,7 +88,7 @@ class _Tour:
         self.stage.step(
             'A compute host, as Nova knows it',
             f'nova-compute reports its host: {self.dram} MiB of DRAM, sold one and a half times. '
-            'An instance boots. Next: what Placement says, because that is what the scheduler '
+            'An instance boots. Next: what Placement holds, because that is what the scheduler '
             'believes.',
         )
         self.compute.start()
@@ -110,30 +101,25 @@ class _Tour:
         self.stage.step(
             'nova.conf says that guest memory moves to files',
             f'On an NVMe there is room for {self.store} MiB. The agent reads the nova.conf that '
-            'nova-compute reads. Nobody has mounted the NVMe yet. Next: a dry run, what would '
+            'nova-compute reads. The NVMe is not mounted yet. Next: a dry run, what would '
             'change, and what is missing?',
         )
         self.configure()
         self.stage.type('fbm-agent --config-file nova.conf --dry-run')
-        done = subprocess.run(
-            tethered(self.dry_run),
-            env=self.agent.environment,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
+        done = run(self.dry_run, environment=self.agent.environment)
+        unhealthy, *table = done.stdout.splitlines()
+        self.stage.expect(
+            True, f'memory_backing_dir {self.store_path} does not exist' in unhealthy
         )
-        ill, *table = done.stdout.splitlines()
-        self.stage.expect(True, f'memory_backing_dir {self.store_path} does not exist' in ill)
-        self.stage.quote(self.stage.wrap(ill), '\n'.join(table), done.stderr)
+        self.stage.quote(self.stage.wrap(unhealthy), '\n'.join(table), done.stderr)
         self.stage.expect('exit code 1: it differs', f'exit code {done.returncode}: it differs')
         self.stage.expect(self.as_nova_knows_it, self.compute.inventories())
 
     def the_agent(self) -> None:
         self.stage.step(
-            'The agent makes Placement say it',
-            f'It looks every {INTERVAL_SECONDS} s here. Memory in files cannot be overcommitted, '
-            'so the ratio has to become 1.0. Next: the inventory, and the traits that tell the '
+            'The agent writes it to Placement',
+            f'It passes every {INTERVAL_SECONDS} s here. Memory in files cannot be overcommitted, '
+            'so the ratio has to become 1.0. Next: the inventory, and the traits that show the '
             'scheduler what kind of host this is.',
         )
         self.stage.say(self.about_the_store())
@@ -149,18 +135,20 @@ class _Tour:
         self.stage.expect(
             sorted(self.traits_of_others | self.traits), sorted(row['name'] for row in rows)
         )
-        self.stage.say("What the agent says is there, and Nova's own traits are as they were.")
+        self.stage.say(
+            "The agent's inventory and trait are there, and Nova's own traits are as they were."
+        )
 
     def an_overwrite(self) -> None:
         self.stage.step(
-            'Somebody writes behind its back',
+            'Another client overwrites it',
             'A nova-compute whose driver ignores the option puts its own value back within six '
-            'minutes. Next: it does so now, right after a pass, and promises DRAM again.',
+            'minutes. Next: it does so now, right after a pass, and reports DRAM again.',
         )
         with self.stage.waiting('Waiting for a pass of the agent to go by'):
             passed = len(self.server.requests())
             self.agent.wait_until(
-                lambda: len(self.server.requests()) > passed, 'looking again', PASS_TIMEOUT
+                lambda: len(self.server.requests()) > passed, 'in its next pass', PASS_TIMEOUT
             )
             # Its answer has to arrive, and it finds nothing to do.
             time.sleep(0.2)
@@ -172,7 +160,7 @@ class _Tour:
             self.stage.say('The agent was faster than the openstack command.')
         else:
             self.stage.expect(self.as_nova_knows_it[MEMORY], shown)
-            self.stage.say('Next: nothing but to wait, because the agent looks again.')
+            self.stage.say('Next: nothing but to wait, because the next pass comes by itself.')
             self.stage.say()
         with self.stage.waiting('The next pass'):
             self.agent.wait_until(
@@ -181,10 +169,12 @@ class _Tour:
                 PASS_TIMEOUT,
             )
         self.stage.expect(self.as_agent_wants_it[MEMORY], self.inventory_show())
-        self.stage.say('It says once what it found, who that was, and what ends the quarrel:')
-        told = [line for line in self.agent.output.splitlines() if 'overwritten' in line]
-        self.stage.expect(1, len(told))
-        self.stage.quote(self.stage.wrap(told[0]))
+        self.stage.say(
+            'It logs once what it found, who wrote it, and what ends the overwrite loop:'
+        )
+        lines = [line for line in self.agent.output.splitlines() if 'overwritten' in line]
+        self.stage.expect(1, len(lines))
+        self.stage.quote(self.stage.wrap(lines[0]))
 
     def more_than_the_dram(self) -> None:
         self.stage.step(
@@ -207,36 +197,27 @@ class _Tour:
         self.stage.expect(self.as_agent_wants_it, self.compute.inventories())
 
     def about_the_store(self) -> str:
-        """Tell what stands for the NVMe."""
+        """Return what stands for the NVMe."""
         if self.traits == ENABLED:
             return (
                 'The store is mounted now. In place of an NVMe it is a tmpfs of that size, which '
-                'takes no memory until somebody writes to it; only the agent sees it. A store '
+                'takes no memory until it is written to; only the agent sees it. A store '
                 'that it cannot see counts as a disk; a tmpfs is none, so that trait is not set.'
             )
         return (
-            'This machine lets nobody mount a store here, so the agent will say that the host is '
+            'No store can be mounted on this machine, so the agent will report that the host is '
             'unhealthy: no new instance would come.'
         )
 
     def configure(self) -> None:
         """Write what an operator would, and the identity that nova-compute once wrote."""
         (self.directory / 'compute_id').write_text(self.compute.uuid)
-        nova_conf = self.directory / 'nova.conf'
-        write_ini(
-            nova_conf,
+        nova_conf = NovaConf(
+            self.directory / 'nova.conf',
             {
-                'DEFAULT': {
-                    'ram_allocation_ratio': 1.0,
-                    'reserved_host_memory_mb': 0,
-                    'state_path': self.directory,
-                },
+                'DEFAULT': {'state_path': self.directory},
                 'libvirt': {'virt_type': 'kvm', 'file_backed_memory': self.store},
-                'placement': {
-                    'auth_type': 'admin_token',
-                    'token': 'admin',
-                    'endpoint': self.server.url,
-                },
+                'placement': admin_token(self.server.url),
                 'file_backed_memory': {
                     'interval': INTERVAL_SECONDS,
                     'memory_backing_dir': self.store_path,
@@ -244,7 +225,7 @@ class _Tour:
             },
         )
         self.stage.type('cat nova.conf')
-        self.stage.quote(nova_conf.read_text())
+        self.stage.quote(nova_conf.path.read_text())
 
     def boot(self, mib: int) -> None:
         self.compute.allocate(memory_mib=mib)

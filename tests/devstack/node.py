@@ -23,7 +23,7 @@ QEMU_CONF = '# Master configuration file\nuser = "libvirt-qemu"\n'
 # What the stubs know of the machine.
 STATE = ('mounts', 'enabled', 'running')
 
-# The real one, but for the directory of hooks and for the doctor, who would look at this machine.
+# The real one, but for the directory of hooks and for the doctor, which would check this machine.
 FBM_STATUS = """#!/bin/sh
 case "$*" in
     *"upgrade check") echo "doctor $*" >> "$ROOT/calls"; exit ${DOCTOR:-0} ;;

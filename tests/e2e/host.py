@@ -25,7 +25,7 @@ class FbmHost:
     host: LibvirtHost
 
     def install_hook(self) -> None:
-        """Install it; libvirtd looks for its first hook when it starts."""
+        """Install it; libvirtd searches for its first hook when it starts."""
         install.install(str(self.host.path(HOOKS)))
 
     def remove_hook(self) -> None:

@@ -67,7 +67,7 @@ def test_lost_and_mounted_again(boot, make_compute):
 
 
 def test_full(boot, make_compute):
-    """Other files in the store take room from the capacity; the reason says how much."""
+    """Other files in the store take room from the capacity; the reason has the numbers."""
     own = make_compute(capacity=64, store=Tmpfs(96))
     boot(own.host, Domain(backing=FILE_BACKED))
     with own.agent() as agent:

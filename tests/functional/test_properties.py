@@ -6,7 +6,7 @@ Placement's own database, all of it, after *each* of the agent's requests: so a 
 attributed to the request that changed it, and not to the writer who came in between.
 
 HYPOTHESIS_PROFILE=shrink makes the example that failed as small as it can, in minutes;
-HYPOTHESIS_PROFILE=thorough looks for a quarter of an hour, and elsewhere each time.
+HYPOTHESIS_PROFILE=thorough searches for a quarter of an hour, with other examples each time.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ SETTINGS = hypothesis.settings(
 )
 
 DRAM_MIB = 65536
-# More than DRAM, as much (which looks like nova-compute's report), and less than instances have.
+# More than DRAM, as much (as nova-compute reports it), and less than instances have.
 SIZES = st.sampled_from([1048576, DRAM_MIB, 1024])
 SIZES_OR_DISABLED = SIZES | st.just(0)
 RESERVES = st.sampled_from([0, 512])

@@ -88,7 +88,7 @@ def pytest_sessionfinish(session, exitstatus):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Tell how often ours was asked."""
+    """Show how often ours was called."""
     terminalreporter.write_line(
         f'{NAME}: loaded by {counts["schedulers"]} schedulers, filtered {counts["filtered"]} '
         f'lists of hosts; the pre-filter restricted {counts["restricted"]} requests, '

@@ -20,7 +20,7 @@ class CommandError(RuntimeError):
 
 @dataclass(frozen=True)
 class OpenStackCommand:
-    """Runs `openstack`; the OS_* variables say where."""
+    """Runs `openstack`, on the cloud that the OS_* variables name."""
 
     variables: Mapping[str, str]
 

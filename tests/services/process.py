@@ -15,13 +15,13 @@ from typing import Self
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Ports below the range that the kernel gives to outgoing connections (32768 and up by default):
-# nobody takes one while its server is down for a restart.
+# none is taken while its server is down for a restart.
 _PORTS = range(20000, 32768)
 # Not the shared generator: hypothesis seeds that one, so every run would try the same ports.
 _random = random.SystemRandom()
 
 # PR_SET_PDEATHSIG outlives the exec, so this works for any program, and unlike a preexec_fn it
-# is safe in a process with threads. The parent may be gone before the call: hence the second look.
+# is safe in a process with threads. The parent may be gone before the call, so that is checked.
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
@@ -42,7 +42,7 @@ class ProcessError(RuntimeError):
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """A loopback port that is not in use."""
     for port in _random.sample(_PORTS, 200):
         with socket.socket() as probe:
             # As the servers do: a port in TIME_WAIT is free.
@@ -56,17 +56,17 @@ def free_port() -> int:
 
 
 def program(name: str) -> str:
-    """The path of a command that is installed beside the running Python."""
+    """The path of a command that is installed next to the running Python."""
     path = Path(sys.executable).with_name(name)
     if not path.exists():
-        raise ProcessError(f'no command {name!r} beside {sys.executable}: is it installed?')
+        raise ProcessError(f'no command {name!r} next to {sys.executable}: is it installed?')
     return str(path)
 
 
 def child_environment(**extra: str) -> dict[str, str]:
     """The caller's environment without what would lead a child elsewhere.
 
-    Left out: OS_* (somebody's cloud) and the proxies, which have no business on loopback.
+    Left out: OS_* (a real cloud's) and the proxies, which have no business on loopback.
     """
     kept = {
         name: value

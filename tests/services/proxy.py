@@ -37,7 +37,7 @@ class Answer:
     body: bytes = b''
     headers: Mapping[str, str] = field(default_factory=dict)
     missing: int = 0
-    """So many bytes more are promised than sent; then the connection is closed."""
+    """So many bytes more are announced than sent; then the connection is closed."""
 
 
 class HangUp(Exception):  # noqa: N818 - a wish, not an error

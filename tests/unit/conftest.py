@@ -17,7 +17,7 @@ from tests.unit import fake_placement, nova_conf_text
 
 
 class Home:
-    """The directories in which oslo.config looks, with no others behind them."""
+    """The directories that oslo.config searches, and no others."""
 
     def __init__(self, path):
         self.path = path
@@ -41,14 +41,14 @@ class Home:
 
 @pytest.fixture(autouse=True)
 def fitting_host(monkeypatch, tmp_path):
-    """Let no agent look at the machine that the test runs on, or write into its /run."""
+    """Let no agent observe the machine that the test runs on, or write into its /run."""
     monkeypatch.setenv('RUNTIME_DIRECTORY', str(tmp_path / 'run'))
     monkeypatch.setattr(agent, 'HostObserver', FittingHost)
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """Let oslo.config look for files in an empty home only."""
+    """Let oslo.config search an empty home only."""
     monkeypatch.setenv('HOME', str(tmp_path))
     dirs = [str(tmp_path / '.nova'), str(tmp_path)]
     monkeypatch.setattr(cfg, '_get_config_dirs', lambda project=None: dirs)
@@ -70,7 +70,7 @@ def nova_conf(home):
 
 @pytest.fixture
 def http():
-    """Catch every HTTP request; one that nobody expects is an error."""
+    """Catch every HTTP request; an unexpected one is an error."""
     with requests_mock_module.Mocker() as mocker:
         yield mocker
 

@@ -15,7 +15,7 @@ KERNEL = '/var/lib/libvirt/images/kernel'
 
 @dataclass(frozen=True)
 class MemoryBacking:
-    """What <memoryBacking> says; the default is an empty one, which is not written at all."""
+    """The content of <memoryBacking>; the default is an empty one, which is not written at all."""
 
     source: Literal['file', 'memfd', 'anonymous'] | None = None
     access: Literal['shared', 'private'] | None = None

@@ -137,7 +137,7 @@ class Guest:
         """Move it live; see the answer's returncode and stderr for what came of it.
 
         :param p2p: from libvirtd to libvirtd, as Nova does; otherwise virsh leads both
-        :param backing: what its XML shall say of its memory there. Nova always rewrites that,
+        :param backing: its memory in the XML for there. Nova always rewrites that,
             to suit the destination (nova/virt/libvirt/migration.py)
         """
         options = ['--p2p'] if p2p else []

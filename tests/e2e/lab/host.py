@@ -39,7 +39,7 @@ class LibvirtHost:
     :param name: its hostname
     :param directory: its home; the logs stay there
     :param store: what is mounted on its memory_backing_dir before libvirtd starts, if anything
-    :param memory_backing_dir: what qemu.conf says; None: nothing, as on a host without
+    :param memory_backing_dir: that of qemu.conf; None: nothing, as on a host without
         file-backed memory
     :param cache: libvirtd's directory for what it learnt about QEMU, for hosts to share; None: one
         of its own
@@ -161,7 +161,7 @@ class LibvirtHost:
         self._libvirtd.wait_until(self._answers, 'answering', timeout)
 
     def _answers(self) -> bool:
-        # A connection waits for the drivers, so a connection says that they are up.
+        # A connection waits for the drivers, so a connection means that they are up.
         socket = self.path('/run/libvirt/libvirt-sock')
         return socket.exists() and not self.virsh('connect', check=False).returncode
 
@@ -208,7 +208,7 @@ class LibvirtHost:
         # Without the hostname there, libvirtd would ask the DNS at each start of a guest.
         with self.path('/etc/hosts').open('a') as file:
             file.write(f'127.0.0.1 {self.name}\n')
-        # libvirtd looks up Debian's user for QEMU at its start, whatever qemu.conf says.
+        # libvirtd looks up Debian's user for QEMU at its start, whatever qemu.conf has.
         for name, line in (
             ('passwd', f'{_QEMU_USER}:x:{_QEMU_ID}:{_QEMU_ID}::/var/lib/libvirt:/bin/false'),
             ('group', f'{_QEMU_USER}:x:{_QEMU_ID}:'),

@@ -21,7 +21,7 @@ PAGE = 4096
 LEAST_MEMORY = 16
 
 _MULTIBOOT_MAGIC = 0x1BADB002
-# Bit 16: the header tells the addresses itself, so that no ELF file is needed.
+# Bit 16: the header has the addresses itself, so that no ELF file is needed.
 _MULTIBOOT_FLAGS = 0x00010000
 _CODE_SEGMENT = 0x08
 _DATA_SEGMENT = 0x10

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server looked at on every layer: Nova's API, Placement, libvirt, the store, the guest."""
+"""A server checked on every layer: Nova's API, Placement, libvirt, the store, the guest."""
 
 from xml.etree import ElementTree as ET
 
@@ -20,7 +20,7 @@ def assert_whole(
 ) -> Guest:
     """Assert that it is on this host alone, runs, and has the memory that the host stands for.
 
-    :param since: it has counted so far before; a guest that started anew would be at 0
+    :param since: it has counted so far before; a guest that was started again would be at 0
     :param file_backed: None: as the host is configured
     """
     shown = server.show()
@@ -47,7 +47,7 @@ def assert_whole(
 
 
 def assert_memory(guest: Guest, file_backed: bool) -> None:
-    """Assert that libvirt, the store and QEMU's mappings all say the same of its memory."""
+    """Assert that libvirt, the store and QEMU's mappings agree about its memory."""
     text = guest.host.virsh('dumpxml', guest.name).stdout
     backing = ET.fromstring(text).find('memoryBacking')
     source = None if backing is None else backing.find('source')

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A database directory as after an installation, made once and copied for each cloud.
 
-It stands beside the Python environment that made it, so it goes with that environment's versions.
+It is kept in the Python environment that made it, so it goes with that environment's versions.
 """
 
 import fcntl

@@ -34,7 +34,7 @@ def test_the_scheduler_chooses_its_kind(cloud, boot):
 
 
 def assert_refused(cloud, server, source, ended, counted, reasons):
-    """It took no time, changed nothing, and the event says why."""
+    """It changed nothing, and the event has the reason."""
     assert not ended.succeeded
     assert ended.event == 'conductor_live_migrate_instance'
     for reason in reasons:
