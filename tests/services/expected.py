@@ -4,7 +4,7 @@
 import uuid
 from typing import Any
 
-from tests.services.nova_compute import Inventory, NovaCompute
+from tests.services.nova_compute import NovaCompute, inventory
 from tests.services.store import CAPACITY_MIB
 
 # Literal: a test must not ask the code under test what to expect.
@@ -12,12 +12,6 @@ ENABLED_TRAIT = 'CUSTOM_FILE_BACKED_MEMORY'
 DISK_TRAIT = 'CUSTOM_FILE_BACKED_MEMORY_DISK'
 UNHEALTHY_TRAIT = 'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY'
 OWN_TRAITS = {ENABLED_TRAIT, DISK_TRAIT, UNHEALTHY_TRAIT}
-
-
-def inventory(total: int, **changes: object) -> Inventory:
-    """Return the MEMORY_MB inventory of an enabled host."""
-    fields = {'total': total, 'reserved': 0, 'min_unit': 1, 'max_unit': total, 'step_size': 1}
-    return fields | {'allocation_ratio': 1.0} | changes
 
 
 ENABLED = inventory(CAPACITY_MIB)

@@ -37,6 +37,18 @@ TIMEOUT = 30.0
 ATTEMPTS = 4
 
 
+def inventory(total: int, reserved: int = 0, ratio: float = 1.0) -> Inventory:
+    """Return the six fields of a resource class; the defaults are file-backed memory's."""
+    return {
+        'total': total,
+        'reserved': reserved,
+        'min_unit': 1,
+        'max_unit': total,
+        'step_size': 1,
+        'allocation_ratio': ratio,
+    }
+
+
 class ComputeError(RuntimeError):
     """Placement answered what nova-compute, or a test, cannot go on with."""
 
@@ -128,11 +140,11 @@ class NovaCompute:
 
     def inventories_to_report(self) -> dict[str, Inventory]:
         """Return what the driver wants Placement to hold."""
-        memory = _inventory(self.memory_mib, self.memory_reserved, self.memory_ratio)
+        memory = inventory(self.memory_mib, self.memory_reserved, self.memory_ratio)
         return {
             'MEMORY_MB': memory,
-            'VCPU': _inventory(self.vcpus, 0, 16.0),
-            'DISK_GB': _inventory(self.disk_gb, 0, 1.0),
+            'VCPU': inventory(self.vcpus, ratio=16.0),
+            'DISK_GB': inventory(self.disk_gb),
         }
 
     def _read(self) -> _View:
@@ -294,14 +306,3 @@ class NovaCompute:
     @property
     def _path(self) -> str:
         return f'/resource_providers/{self.uuid}'
-
-
-def _inventory(total: int, reserved: int, ratio: float) -> Inventory:
-    return {
-        'total': total,
-        'reserved': reserved,
-        'min_unit': 1,
-        'max_unit': total,
-        'step_size': 1,
-        'allocation_ratio': ratio,
-    }

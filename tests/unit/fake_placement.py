@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stand-in for Placement, in memory, behind requests-mock.
 
-It is a fake: it knows what the agent asks, and the conflict rules. tests/functional speaks to the
+It is a fake: it knows the requests of the agent, and the conflict rules. tests/functional uses the
 real one.
 """
 
@@ -10,6 +10,8 @@ import re
 import urllib.parse
 
 import requests_mock
+
+from tests.services import nova_compute
 
 URL = 'http://placement.test/placement'
 TOKEN = 'token-that-stays-secret'
@@ -20,15 +22,7 @@ TRAITS = frozenset({'COMPUTE_NODE', 'OWNER_NOVA', 'HW_CPU_X86_VMX', 'CUSTOM_RACK
 
 def inventory(total=65536, reserved=512, ratio=1.5, **changes):
     """Return an inventory as nova-compute reports it for DRAM."""
-    return {
-        'total': total,
-        'reserved': reserved,
-        'min_unit': 1,
-        'max_unit': total,
-        'step_size': 1,
-        'allocation_ratio': ratio,
-        **changes,
-    }
+    return nova_compute.inventory(total, reserved, ratio) | changes
 
 
 class Provider:
