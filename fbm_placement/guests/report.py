@@ -77,6 +77,8 @@ class Report:
     """None: not known."""
     orphans_unknown: str | None = None
     """Why they are not known."""
+    guests_unseen: str | None = None
+    """Why more guests may run."""
 
     @property
     def remaining(self) -> tuple[Guest, ...]:
@@ -92,6 +94,8 @@ class Report:
         """Why something is not known."""
         found = [self.state.source] if self.state.enabled is None else []
         found += [f'{one.guest}: {one.error}' for one in self.guests if one.error]
+        if self.guests_unseen:
+            found.append(self.guests_unseen)
         if self.orphans_unknown:
             found.append(f'orphans are not known: {self.orphans_unknown}')
         return tuple(found)
@@ -108,14 +112,20 @@ def scan(conf: cfg.ConfigOpts, paths: Paths) -> Report:
 
     :raises HostError: a process hangs, so that not even the guests are known
     """
-    found = processes.ask(Probe(PROBE_SECONDS), lambda: processes.running_guests(paths.proc))
+    found, unseen = processes.ask(
+        Probe(PROBE_SECONDS),
+        lambda: (
+            processes.running_guests(paths.proc),
+            processes.unseen_reason(qemu_conf.DAEMONS, paths.proc),
+        ),
+    )
     guests = sorted(found, key=lambda guest: guest.name)
     left, unknown = None, None
     try:
         left = _orphans(_store(conf, paths), guests)
     except errors.FileBackedMemoryError as exc:
         unknown = str(exc)
-    return Report(scan_guests(guests, paths.proc), host_state(conf), left, unknown)
+    return Report(scan_guests(guests, paths.proc), host_state(conf), left, unknown, unseen)
 
 
 def host_state(conf: cfg.ConfigOpts) -> State:

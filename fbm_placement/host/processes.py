@@ -12,6 +12,8 @@ from fbm_placement.host.probe import Probe
 from fbm_placement.model import Guest, Mount
 
 PROC = '/proc'
+HOST_NAMESPACE = 'pid:[4026531836]'
+"""PROC_PID_INIT_INO of include/linux/proc_ns.h."""
 
 T = TypeVar('T')
 
@@ -98,4 +100,16 @@ def hidden_reason(mounts: Iterable[Mount], proc: str = PROC) -> str | None:
         f'{proc} is mounted with {hiding[-1]}, so the running guests cannot be seen; mount it '
         'with gid= of a group that the agent has (SupplementaryGroups= in a drop-in), or run the '
         'agent as root'
+    )
+
+
+def unseen_reason(daemons: Collection[str], proc: str = PROC) -> str | None:
+    """Return why guests may run that have no process here; None: none may."""
+    namespace = os.readlink(os.path.join(proc, 'self/ns/pid'))
+    if namespace == HOST_NAMESPACE or any(running(daemons, proc)):
+        return None
+    return (
+        f'guests may run that cannot be seen here: this is {namespace}, not the host (whose is '
+        f'{HOST_NAMESPACE}), and no {" or ".join(sorted(daemons))} runs in it; run fbm-status on '
+        "the host, or in a container that has the host's processes"
     )

@@ -23,7 +23,9 @@ class FakeHost:
         self.store = path / 'store'
         self.ram = self.store / 'libvirt/qemu'
         self.ram.mkdir(parents=True)
-        self.proc.mkdir()
+        self.namespace = self.proc / 'self/ns/pid'
+        self.namespace.parent.mkdir(parents=True)
+        self.namespace.symlink_to('pid:[4026531836]')
         self.paths = Paths(proc=str(self.proc), qemu_conf=str(path / 'qemu.conf'))
         (path / 'qemu.conf').write_text(f'memory_backing_dir = "{self.store}"\n')
 

@@ -57,6 +57,20 @@ def test_nothing_runs(command, enabled, capsys):
     assert err == ''
 
 
+def test_a_container_without_the_processes_of_the_host(command, host, enabled, capsys):
+    """Guests may run that have no process in it, unless libvirt's daemon runs in it, too."""
+    host.namespace.unlink()
+    host.namespace.symlink_to('pid:[7]')
+    assert command() == 1
+    out, err = capsys.readouterr()
+    assert 'There are no orphans.' in out
+    assert 'guests may run that cannot be seen here: this is pid:[7], not the host' in err
+    assert 'and no libvirtd or virtqemud runs in it' in err
+    (host.proc / '8').mkdir()
+    (host.proc / '8/cmdline').write_text('/usr/sbin/virtqemud\0')
+    assert command() == 0
+
+
 def test_the_table(command, host, enabled, capsys):
     host.guest(1, 'file-shared')
     host.guest(2, 'dram', nova=False, name='web')
