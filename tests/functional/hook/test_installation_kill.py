@@ -14,7 +14,7 @@ from tests.hook_lab import HOOK, MODES, NEW, OLD, PROGRAM
 
 KILLED_AT = """
     import os, signal, sys
-    from fbm_placement.hook import installation
+    from fbm_placement.hook import install
 
     left = int(sys.argv[3])
 
@@ -29,7 +29,7 @@ KILLED_AT = """
 
     for name in ('makedirs', 'open', 'unlink', 'fchmod', 'fsync', 'rename', 'close'):
         setattr(os, name, counted(getattr(os, name)))
-    getattr(installation, sys.argv[1])(sys.argv[2])
+    getattr(install, sys.argv[1])(sys.argv[2])
     print(left)
 """
 
