@@ -9,9 +9,7 @@ class FittingHost(HostObserver):
     """A host with a disk store on which nothing is wrong, whatever machine the test runs on."""
 
     def guests(self) -> tuple[Guest, ...]:
-        """Find none."""
         return ()
 
     def observe(self, _settings: Settings, _options: AgentOptions) -> HostView:
-        """Find nothing."""
         return HostView(HostFacts())

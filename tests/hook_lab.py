@@ -56,12 +56,10 @@ def domain(
 
 
 def uptime():
-    """Whole seconds since the boot."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def state(**changes):
-    """What the agent writes, as a mapping."""
     return {
         'version': 1,
         'written_by': 'fbm-agent 0.1.0',
@@ -80,7 +78,6 @@ def state(**changes):
 
 
 def store_state(path, mount_point='/dev/shm'):
-    """What the agent writes of a store."""
     return {'path': str(path), 'mount_point': mount_point, 'filesystem': 'tmpfs'}
 
 
@@ -108,19 +105,16 @@ class Lab:
         self.hook.chmod(0o755)
 
     def use_python(self, python):
-        """Let the hook run another interpreter."""
         self.edit(self.hook, f'-x {PYTHON} ', f'-x {python} ')
         self.edit(self.hook, f'exec {PYTHON} ', f'exec {python} ')
 
     @staticmethod
     def edit(file, old, new):
-        """Replace what is in the file exactly once."""
         text = file.read_text()
         assert text.count(old) == 1, old
         file.write_text(text.replace(old, new))
 
     def write_state(self, **changes):
-        """Write the state file in the agent's format."""
         self.state_file.write_text(json.dumps(state(**changes), indent=1))
 
     def run(self, operation='prepare', xml=None, name=NAME, **more):

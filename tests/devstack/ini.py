@@ -12,7 +12,6 @@ import sys
 
 
 def find(lines, section, option):
-    """Return where the options of this name are in the section, and how each begins."""
     found, inside = [], False
     for number, line in enumerate(lines):
         if line.startswith('['):

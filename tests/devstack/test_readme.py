@@ -14,7 +14,6 @@ SAMPLES = sorted((PLUGIN / 'samples').iterdir())
 
 
 def command(word):
-    """Return the README's one command with this word."""
     lines = re.findall(r'^   \$ (.+)$', README, re.MULTILINE)
     (found,) = (line for line in lines if word in line)
     return found

@@ -80,14 +80,12 @@ def make_shared(tmp_path_factory, cache, shared_hosts):
 
 @pytest.fixture(scope='session')
 def enabled(make_shared):
-    """An enabled host; its store is in RAM."""
     with make_shared('enabled', store=Tmpfs(1024)) as host:
         yield host
 
 
 @pytest.fixture(scope='session')
 def other(make_shared):
-    """Another enabled host; its store is on a disk."""
     with make_shared('other', store=Disk(1024)) as host:
         yield host
 
@@ -118,8 +116,6 @@ def placement(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def make_shared_compute(make_shared, placement):
-    """Make a compute host with the hook for several tests; no agent runs there yet."""
-
     @contextmanager
     def make(name, *, capacity=0, **options):
         with make_shared(name, libvirtd=False, **options) as host:
@@ -147,14 +143,12 @@ def prepared(compute):
 
 @pytest.fixture(scope='session')
 def fbm(make_shared_compute):
-    """An enabled host of the cloud, with its agent and the hook, on which nothing is wrong."""
     with make_shared_compute('fbm', capacity=512, store=Tmpfs(512)) as compute, compute.agent():
         yield compute
 
 
 @pytest.fixture(scope='session')
 def dram(make_shared_compute):
-    """A disabled host of the cloud, with its agent and the hook."""
     options = {'memory_backing_dir': None}
     with make_shared_compute('dram', **options) as compute, compute.agent():
         yield compute

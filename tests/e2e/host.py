@@ -25,11 +25,9 @@ class FbmHost:
     host: LibvirtHost
 
     def install_hook(self) -> None:
-        """Install it; libvirtd searches for its first hook when it starts."""
         install.install(str(self.host.path(HOOKS)))
 
     def remove_hook(self) -> None:
-        """Remove it; it is read at each call, so it is gone at once."""
         install.remove(str(self.host.path(HOOKS)))
 
     @contextmanager
@@ -53,5 +51,4 @@ class FbmHost:
         )
 
     def state(self) -> HostState:
-        """What the agent publishes to the hook."""
         return state_file.read(str(self.host.path(STATE_FILE)), state_file.uptime())

@@ -12,14 +12,12 @@ CLOSED = {UNHEALTHY_TRAIT}
 
 
 def assert_whole(guest, counted):
-    """It is the same guest, running, with its memory."""
     assert guest.counter() >= counted
     assert guest.counts()
     assert guest.has_pattern()
 
 
 def test_an_enabled_host(boot, fbm):
-    """Placement has its capacity and one trait; host.json has its store."""
     boot(fbm.host, Domain(backing=FILE_BACKED))
     assert fbm.own_traits() == ENABLED
     assert fbm.compute.inventory() == inventory(512)
@@ -31,7 +29,6 @@ def test_an_enabled_host(boot, fbm):
 
 
 def test_a_disabled_host(boot, dram):
-    """It has none of the traits, and nova-compute's inventory."""
     boot(dram.host, Domain())
     assert dram.own_traits() == set()
     assert dram.compute.inventory()['total'] == DRAM_MIB

@@ -16,7 +16,6 @@ PYTHON = '/usr/bin/python3'
 
 @pytest.fixture(scope='module')
 def sturdy(make_shared_compute):
-    """An enabled host with its agent."""
     options = {'capacity': 128, 'store': Tmpfs(128)}
     with make_shared_compute('sturdy', **options) as compute, compute.agent():
         yield compute
@@ -24,7 +23,6 @@ def sturdy(make_shared_compute):
 
 @contextmanager
 def nothing_broken(_compute):
-    """The hook is as it should be."""
     yield
 
 
@@ -40,7 +38,6 @@ def no_interpreter(compute):
 
 @contextmanager
 def no_program(compute):
-    """The hook's Python part is gone."""
     program = compute.host.path(f'{HOOK}.py')
     text = program.read_bytes()
     program.unlink()

@@ -50,7 +50,6 @@ INLINE = re.compile(r'``((?:openstack|fbm-agent|fbm-status|make|systemctl) [^`]+
 
 
 def commands(document):
-    """Return the commands in a document, each in one line, without comments."""
     text = (REPOSITORY / document).read_text().replace('\\\n', ' ')
     found = []
     for block in BLOCK.finditer(text):
@@ -82,7 +81,6 @@ def host(make_compute, tmp_path):
 
 @pytest.fixture
 def disk(tmp_path, host):
-    """A disk; XFS needs 300 MiB."""
     image = tmp_path / 'disk'
     with image.open('wb') as file:
         file.truncate(400 << 20)

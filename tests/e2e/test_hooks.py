@@ -25,8 +25,6 @@ both_ways = pytest.mark.parametrize('p2p', [True, False], ids=['peer-to-peer', '
 
 @pytest.fixture
 def make_hooked(make_host):
-    """Make a host with the hook."""
-
     def make(name, *refused):
         host = make_host(name, store=Tmpfs(128), libvirtd=False)
         host.install_hook('50-test', HOOK)
@@ -38,7 +36,6 @@ def make_hooked(make_host):
 
 
 def refuse(host, *operations):
-    """Let the hook refuse these from now on."""
     for operation in operations:
         host.path(f'/run/refuse-{operation}').touch()
 
@@ -53,7 +50,6 @@ def calls(host):
 
 @pytest.mark.parametrize('operation', ['prepare', 'start'])
 def test_refused_start(make_hooked, operation):
-    """A guest that is refused does not start, and virsh shows the hook's stderr."""
     host = make_hooked('refusing', operation)
     domain = Domain(backing=FILE_BACKED)
     done = create(host, domain)
@@ -81,7 +77,6 @@ def test_refused_arrival(boot, make_hooked, operation, p2p):
 
 
 def test_the_hook_of_the_source_is_not_called(boot, make_hooked):
-    """Only the destination's hook is called before a migration."""
     source, target = make_hooked('source', 'migrate'), make_hooked('target')
     guest = boot(source, Domain(backing=FILE_BACKED))
     assert calls(source) == ['prepare', 'start', 'started']

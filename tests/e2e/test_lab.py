@@ -45,12 +45,10 @@ def test_killed(tmp_path_factory, cache, number):
 
 
 def loop_devices():
-    """The loop devices in use."""
     return set(run(['losetup', '--list', '--noheadings', '--output', 'NAME']).stdout.split())
 
 
 def members(names):
-    """The processes in any of these namespaces."""
     found = []
     for process in Path('/proc').glob('[0-9]*'):
         try:

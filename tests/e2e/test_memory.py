@@ -11,7 +11,6 @@ from tests.e2e.lab.store import Disk, Tmpfs
     'store', [Tmpfs(64), Disk(64, 'ext4'), Disk(400, 'xfs')], ids=['tmpfs', 'ext4', 'xfs']
 )
 def test_the_memory_is_the_file(boot, make_host, store):
-    """A guest on an enabled host has its memory in one file in the store, shared."""
     guest = boot(make_host(store=store), Domain(backing=FILE_BACKED))
     (file,) = guest.ram_files()
     assert file.name == 'pc.ram'
@@ -24,7 +23,6 @@ def test_the_memory_is_the_file(boot, make_host, store):
 
 
 def test_each_cell_has_its_file(boot, enabled):
-    """A guest with NUMA cells has a file for each."""
     guest = boot(enabled, Domain(memory=64, cells=(32, 32), backing=FILE_BACKED))
     assert [file.name for file in guest.ram_files()] == ['ram-node0', 'ram-node1']
     assert {mapping.permissions for mapping in guest.mappings()} == {'rw-s'}
@@ -32,7 +30,6 @@ def test_each_cell_has_its_file(boot, enabled):
 
 
 def test_disabled_host_has_no_file(boot, disabled):
-    """A guest on a disabled host has anonymous memory."""
     guest = boot(disabled, Domain())
     (mapping,) = guest.mappings()
     assert (mapping.permissions, mapping.path) == ('rw-p', '')
@@ -52,7 +49,6 @@ def test_private_memory_leaves_the_file_empty(boot, enabled, access):
 
 
 def test_the_file_goes_with_the_guest(boot, enabled):
-    """A guest that ends takes its file along."""
     guest = boot(enabled, Domain(backing=FILE_BACKED))
     assert guest.ram_files()
     guest.destroy()
@@ -70,7 +66,6 @@ def test_qemu_tells_whose_it_is(boot, enabled):
 
 
 def test_a_foreign_guest_does_not_name_nova(boot, enabled):
-    """A guest that Nova did not make has none of its marks."""
     guest = boot(enabled, Domain(backing=FILE_BACKED, nova=False))
     assert 'Nova' not in ' '.join(guest.command_line())
 

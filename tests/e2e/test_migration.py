@@ -10,7 +10,6 @@ both_ways = pytest.mark.parametrize('p2p', [True, False], ids=['peer-to-peer', '
 
 
 def assert_moved(guest, target, counted):
-    """The same guest, whole and running, is there and no longer here."""
     moved = guest.on(target)
     # One that had started again would begin at 0.
     assert moved.counter() >= counted
@@ -23,7 +22,6 @@ def assert_moved(guest, target, counted):
 
 @both_ways
 def test_between_enabled_hosts(boot, enabled, other, p2p):
-    """A guest moves between enabled hosts, from RAM to disk, with its memory."""
     guest = boot(enabled, Domain(backing=FILE_BACKED))
     counted = guest.counter()
     done = guest.migrate(other, p2p=p2p, backing=FILE_BACKED)
@@ -65,7 +63,6 @@ def test_libvirt_follows_the_xml_not_the_host(boot, enabled, disabled):
 
 
 def test_no_room(boot, enabled, make_host):
-    """A guest that finds no room in the other store stays where it is."""
     small = make_host('small', store=Tmpfs(48))
     guest = boot(enabled, Domain(memory=64, backing=FILE_BACKED))
     done = guest.migrate(small, backing=FILE_BACKED)

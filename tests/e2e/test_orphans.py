@@ -60,7 +60,6 @@ def test_the_kernel_knows_which_files_are_in_use(make_host, store):
 
 
 def report(compute, *flags, within=()):
-    """Return the exit status and the report."""
     argv = [*within, program('fbm-status'), '--config-file', NOVA_CONF, 'guests', '-f', 'json']
     done = compute.host.run(*argv, *flags, check=False)
     assert done.stdout, done.stderr

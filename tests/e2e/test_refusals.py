@@ -101,21 +101,18 @@ def assert_refuses_to_arrive(guest, compute, reason):
 
 @pytest.mark.parametrize('misfit', MISFITS)
 def test_enabled_refuses_a_start(attempt, fbm, misfit):
-    """A guest that would not be file-backed, or only privately, does not start."""
     options, _, reason = MISFITS[misfit]
     assert_refuses_to_start(attempt, fbm, Domain(**options), reason)
 
 
 @pytest.mark.parametrize('misfit', COMES_FROM)
 def test_enabled_refuses_an_arrival(boot, request, fbm, misfit):
-    """Nor does it come from another host, where it keeps running."""
     options, source, reason = MISFITS[misfit]
     guest = boot(request.getfixturevalue(source), Domain(**options))
     assert_refuses_to_arrive(guest, fbm, reason)
 
 
 def test_enabled_takes_what_fits(boot, fbm, enabled):
-    """Also a guest with cells, and one that virsh moves."""
     boot(fbm.host, Domain(memory=64, cells=(32, 32), backing=FILE_BACKED))
     guest = boot(enabled, Domain(backing=FILE_BACKED))
     counted = guest.counter()
@@ -133,7 +130,6 @@ def test_disabled_refuses_what_is_file_backed(attempt, boot, dram, enabled):
 
 
 def test_guests_that_nova_did_not_make_pass(boot, fbm, dram, disabled, enabled):
-    """Wherever they come from."""
     boot(fbm.host, Domain(nova=False))
     boot(dram.host, Domain(nova=False, backing=FILE_BACKED))
     for source, target, backing in (
@@ -147,7 +143,6 @@ def test_guests_that_nova_did_not_make_pass(boot, fbm, dram, disabled, enabled):
 
 
 def test_lost_and_mounted_late(attempt, boot, make_compute, enabled):
-    """Without its store, and with one that libvirtd doesn't know, a host takes nothing."""
     own = make_compute('storeless', capacity=64, store=Tmpfs(96))
     guest = boot(enabled, Domain(backing=FILE_BACKED))
     with own.agent():
@@ -180,7 +175,6 @@ def test_lost_and_mounted_late(attempt, boot, make_compute, enabled):
 
 
 def test_full(attempt, boot, make_compute, enabled):
-    """The message has how much is free, and how much the guest needs."""
     own = make_compute('full', capacity=64, store=Tmpfs(64))
     boot(own.host, Domain(backing=FILE_BACKED))
     with own.agent():
@@ -221,7 +215,6 @@ def test_hung(boot, make_compute):
 
 @pytest.fixture(scope='module')
 def shared_spare(make_shared_compute):
-    """A host to configure otherwise."""
     with make_shared_compute('spare', store=Tmpfs(128)) as compute:
         yield compute
 
@@ -340,7 +333,6 @@ def test_draining_the_other_way(boot, attempt, spare):
 
 
 def test_restored(boot, spare):
-    """A guest that was saved when it fitted comes back with its memory."""
     guest = boot(spare.host, Domain())
     spare.host.virsh('define', '/dev/stdin', stdin=guest.domain.xml())
     counted = guest.counter()

@@ -13,7 +13,6 @@ in_ram_and_on_disk = pytest.mark.parametrize('kind', [Tmpfs, Disk], ids=['tmpfs'
 
 @in_ram_and_on_disk
 def test_full(boot, make_host, kind):
-    """A guest that finds no room does not start; its neighbours go on."""
     host = make_host(store=kind(80))
     neighbour = boot(host, Domain(backing=FILE_BACKED))
     refused = Domain(memory=64, backing=FILE_BACKED)
@@ -43,7 +42,6 @@ def test_mounted_late(make_host):
 
 
 def test_mounted_late_as_root(boot, make_host):
-    """Where QEMU runs as root, a late mount does no harm."""
     host = make_host(user='root')
     host.mount(Tmpfs(64))
     (file,) = boot(host, Domain(backing=FILE_BACKED)).ram_files()

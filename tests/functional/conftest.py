@@ -43,19 +43,16 @@ def placement(tmp_path_factory):
 
 @pytest.fixture
 def compute(placement):
-    """A compute host of this test's own, as nova-compute has reported it."""
     return NovaCompute(placement.url).start()
 
 
 @pytest.fixture(scope='session')
 def openstack(placement):
-    """The real openstack command, speaking to `placement`."""
     return OpenStackCommand.with_token(placement.url)
 
 
 @pytest.fixture(scope='module')
 def keystone(tmp_path_factory):
-    """The real Keystone."""
     with KeystoneServer(tmp_path_factory.mktemp('keystone')) as server:
         yield server
 
@@ -70,5 +67,4 @@ def secured_placement(tmp_path_factory, keystone):
 
 @pytest.fixture
 def secured_compute(keystone, secured_placement):
-    """As `compute`, in `secured_placement`."""
     return NovaCompute(secured_placement.url, keystone.token).start()

@@ -33,7 +33,6 @@ AT_ONCE = 2.0
 
 @pytest.fixture
 def host(compute, tmp_path):
-    """A host with file-backed memory configured, and no agent yet."""
     return AgentHost(tmp_path, compute)
 
 

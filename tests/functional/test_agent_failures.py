@@ -53,21 +53,18 @@ def truncating(request, answer):
 
 @pytest.fixture
 def host(compute, tmp_path):
-    """A host with file-backed memory configured, on which others have things too."""
     add_foreign_data(compute)
     return AgentHost(tmp_path, compute)
 
 
 @pytest.fixture
 def proxy(placement, host):
-    """A proxy between `host` and Placement."""
     with Proxy(placement.url) as proxy:
         host.speak_to(proxy.url)
         yield proxy
 
 
 def puts_traits(request, compute):
-    """Whether the request replaces the provider's traits."""
     return request.method == 'PUT' and request.path.endswith(f'/{compute.uuid}/traits')
 
 

@@ -58,7 +58,6 @@ def test_a_store_that_is_not_there_closes_the_host_until_it_is(host, compute, st
 
 
 def test_a_second_agent_logs_that_another_one_runs(host):
-    """It was started by hand while the service runs; the first one goes on as it was."""
     with host.ready_daemon() as first:
         assert not first.log_lines('runs here already')
         with host.ready_daemon() as second:

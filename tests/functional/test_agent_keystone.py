@@ -43,7 +43,6 @@ def logins(keystone, host):
 
 
 def tokens(logins):
-    """Return the tokens that were handed out."""
     found = []
     for answer in logins.answers:
         headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -53,7 +52,6 @@ def tokens(logins):
 
 
 def check_secrets(text, account, logins):
-    """Check that neither the password nor any token is in the text."""
     handed_out = tokens(logins)
     assert handed_out
     for secret in (account.password, *handed_out):

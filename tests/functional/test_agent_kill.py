@@ -38,8 +38,6 @@ CREATE_TRAITS = [f'PUT {trait}' for trait in sorted(OWN_TRAITS)]
 
 @dataclass(frozen=True)
 class Transition:
-    """How a host gets from one state to another."""
-
     prepare: Callable[[AgentHost], None]
     """Brings the host to where the pass begins."""
     requests: list[str]
@@ -106,7 +104,6 @@ def forget_traits(compute):
 
 
 def check_undisturbed(url, compute, directory, transition):
-    """Check that these are the requests, and that no write is seen in the wrong order."""
     add_foreign_data(compute)
     host = AgentHost(directory, compute)
     transition.prepare(host)

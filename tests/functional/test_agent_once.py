@@ -23,7 +23,6 @@ from tests.services.process import program
 
 @pytest.fixture
 def host(compute, tmp_path):
-    """A host with file-backed memory configured, and no agent yet."""
     return AgentHost(tmp_path, compute)
 
 

@@ -95,7 +95,6 @@ class Database:
         self._connection.close()
 
     def snapshot(self, uuid):
-        """Return what there is now; ours is what belongs to provider `uuid`."""
         # It changes with each write, and most requests don't write.
         version = (uuid, *self._connection.execute('PRAGMA data_version').fetchone())
         if self._seen is None or self._seen[0] != version:
@@ -430,7 +429,6 @@ class AgentAndOthers(RuleBasedStateMachine):
     # The others
 
     def damage(self):
-        """Both inventory and traits are wrong then."""
         self.nova_restarts(offers=None)
         self.trait_changed(trait=ENABLED_TRAIT)
 

@@ -97,7 +97,6 @@ def test_a_configuration_that_forbids_to_run_hides_nothing_else(host):
 
 
 def test_post_copy_on_a_tmpfs_is_fine(host):
-    """The store here is one."""
     host.configure('libvirt', live_migration_permit_post_copy=True)
     assert checks(host)[0]['Post-copy'] == (0, 'permitted, and the store is in DRAM')
 

@@ -88,7 +88,6 @@ def pytest_sessionfinish(session, exitstatus):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Show how often ours was called."""
     terminalreporter.write_line(
         f'{NAME}: loaded by {counts["schedulers"]} schedulers, filtered {counts["filtered"]} '
         f'lists of hosts; the pre-filter restricted {counts["restricted"]} requests, '

@@ -20,7 +20,6 @@ def run(*command, cwd, **environment):
 
 
 def build(source, target):
-    """Build an sdist and, from that, a wheel; return both."""
     run(sys.executable, '-m', 'build', '--outdir', str(target), str(source), cwd=target.parent)
     (sdist,) = target.glob('*.tar.gz')
     (wheel,) = target.glob('*.whl')

@@ -112,7 +112,6 @@ def test_the_sdist_builds_without_git(released, tmp_path):
 
 
 def contents(wheel):
-    """Each file's name and checksum."""
     return {file.filename: file.CRC for file in wheel.infolist()}
 
 

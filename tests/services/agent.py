@@ -61,7 +61,6 @@ class AgentHost(NovaConf):
         return child_environment(**{k: str(v) for k, v in directories.items()}, **extra)
 
     def run(self, *flags: str) -> 'Ended':
-        """Run ``fbm-agent`` until it ends by itself."""
         return self.run_argv(self.argv(*flags))
 
     def once(self, *flags: str) -> 'Ended':
@@ -73,7 +72,6 @@ class AgentHost(NovaConf):
         return Ended(run(argv, environment=environment, cwd=self.directory, timeout=TIMEOUT))
 
     def child(self, *flags: str, **extra: str) -> ChildProcess:
-        """Return an agent that is not started yet."""
         return ChildProcess(
             self.argv(*flags),
             self.directory / 'fbm-agent.log',
@@ -83,7 +81,6 @@ class AgentHost(NovaConf):
 
     @contextmanager
     def daemon(self, *flags: str, **extra: str) -> Iterator['Daemon']:
-        """Run ``fbm-agent`` as systemd would, until the block ends."""
         with NotifySocket() as notify:
             child = self.child(*flags, **{'NOTIFY_SOCKET': notify.name, **extra})
             with child:
@@ -153,7 +150,6 @@ class Daemon:
         return self.child.output
 
     def log_lines(self, text: str) -> list[str]:
-        """Return the lines of the log that hold the text."""
         return [line for line in self.log.splitlines() if text in line]
 
     def notified(self, *variables: str) -> list[tuple[str, str]]:

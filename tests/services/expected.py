@@ -27,7 +27,6 @@ def foreign(compute: NovaCompute) -> dict[str, Any]:
 
 
 def own_traits(compute: NovaCompute) -> set[str]:
-    """Return those of the provider's traits that are the agent's."""
     return compute.traits() & OWN_TRAITS
 
 
@@ -49,7 +48,6 @@ def add_foreign_data(compute: NovaCompute) -> NovaCompute:
 
 
 def is_enabled(compute: NovaCompute) -> bool:
-    """Whether Placement holds what it should of an enabled host."""
     return compute.inventory() == ENABLED and own_traits(compute) == {ENABLED_TRAIT}
 
 

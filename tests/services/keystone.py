@@ -21,8 +21,6 @@ INTERFACES = ('public', 'internal', 'admin')
 
 @dataclass(frozen=True)
 class Account:
-    """A user in a project, and how to log in as one."""
-
     auth_url: str
     username: str
     project_name: str
@@ -42,7 +40,6 @@ class Account:
         }
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that the openstack command reads."""
         return {f'OS_{name.upper()}': value for name, value in self.options().items()}
 
     def session(self) -> keystone_session.Session:
@@ -100,7 +97,6 @@ class KeystoneServer(Server):
         ]
 
     def configure(self) -> None:
-        """Write the configuration and new keys."""
         write_ini(
             self.directory / 'keystone.conf',
             {
@@ -145,7 +141,6 @@ class KeystoneServer(Server):
         return account
 
     def token(self, account: Account | None = None) -> str:
-        """Return a valid token of the account, by default the administrator's."""
         token = self._session(account or self.admin).get_token()
         assert token is not None
         return token

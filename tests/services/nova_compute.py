@@ -38,7 +38,6 @@ ATTEMPTS = 4
 
 
 def inventory(total: int, reserved: int = 0, ratio: float = 1.0) -> Inventory:
-    """Return the six fields of a resource class; the defaults are file-backed memory's."""
     return {
         'total': total,
         'reserved': reserved,
@@ -131,7 +130,6 @@ class NovaCompute:
         return self.report(refresh=True)
 
     def believes(self) -> dict[str, Inventory]:
-        """Return the inventories in its own cache: Placement's last answers."""
         return copy.deepcopy(self._view.inventories) if self._view else {}
 
     def knows_file_backed_memory(self, mib: int, *, reserved: int = 0) -> None:
@@ -139,7 +137,6 @@ class NovaCompute:
         self.memory_mib, self.memory_reserved, self.memory_ratio = mib, reserved, 1.0
 
     def inventories_to_report(self) -> dict[str, Inventory]:
-        """Return what the driver wants Placement to hold."""
         memory = inventory(self.memory_mib, self.memory_reserved, self.memory_ratio)
         return {
             'MEMORY_MB': memory,
@@ -158,7 +155,6 @@ class NovaCompute:
         return _View(generation, inventories['inventories'], frozenset(traits['traits']))
 
     def create_provider(self, parent: str | None = None) -> Any:
-        """Create the resource provider, with nothing in it yet."""
         new = {'uuid': self.uuid, 'name': self.name}
         if parent:
             new['parent_provider_uuid'] = parent
@@ -212,7 +208,6 @@ class NovaCompute:
     # What others write
 
     def overwrite_inventory(self, resource_class: str = 'MEMORY_MB', **fields: Any) -> Inventory:
-        """Change some fields of one inventory, as `openstack … inventory set --amend`."""
         now = self.call('GET', f'{self._path}/inventories', LATEST)
         wanted = now['inventories'][resource_class] | fields
         body = {'resource_provider_generation': now['resource_provider_generation'], **wanted}
@@ -220,7 +215,6 @@ class NovaCompute:
         return {name: value for name, value in answer.items() if name in wanted}
 
     def change_traits(self, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> set[str]:
-        """Add and remove traits of the provider; return all that it has now."""
         add = set(add)
         self.create_traits(add)
         now = self.call('GET', f'{self._path}/traits', LATEST)
@@ -230,7 +224,6 @@ class NovaCompute:
         )
 
     def toggle_trait(self, trait: str) -> None:
-        """Remove it where it is set, add it where it isn't."""
         there = trait in self.traits()
         self.change_traits(**{'remove' if there else 'add': {trait}})
 
@@ -239,7 +232,6 @@ class NovaCompute:
         self.call('PUT', f'{self._path}/aggregates', body=body)
 
     def create_traits(self, traits: Iterable[str]) -> None:
-        """Create those that Placement does not know yet, as Nova does before it names one."""
         if wanted := sorted(traits):
             known = self.call('GET', f'/traits?name=in:{",".join(wanted)}', '1.6')['traits']
             for trait in sorted(set(wanted) - set(known)):
@@ -258,7 +250,6 @@ class NovaCompute:
         return found
 
     def inventory(self, resource_class: str = 'MEMORY_MB') -> Inventory:
-        """Return the six fields of one inventory."""
         return self.inventories()[resource_class]
 
     def traits(self) -> set[str]:
@@ -269,12 +260,10 @@ class NovaCompute:
         return int(self.call('GET', self._path, LATEST)['generation'])
 
     def allocations(self) -> dict[str, dict[str, int]]:
-        """Return the resources of each consumer on this host."""
         found = self.call('GET', f'{self._path}/allocations', LATEST)['allocations']
         return {consumer: allocation['resources'] for consumer, allocation in found.items()}
 
     def everything(self) -> dict[str, Any]:
-        """Return all that Placement holds about this provider, its generation apart."""
         provider = self.call('GET', self._path, LATEST)
         return {
             'name': provider['name'],

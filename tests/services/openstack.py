@@ -31,7 +31,6 @@ class OpenStackCommand:
 
     @classmethod
     def with_account(cls, account: Account) -> Self:
-        """Log in at Keystone and find the service in the catalogue."""
         return cls(account.environment())
 
     def text(self, *arguments: str) -> str:

@@ -17,8 +17,6 @@ _REQUEST = re.compile(
 
 @dataclass(frozen=True)
 class Request:
-    """A request that Placement has answered."""
-
     method: str
     path: str
     status: int

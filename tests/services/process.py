@@ -56,7 +56,6 @@ def free_port() -> int:
 
 
 def program(name: str) -> str:
-    """The path of a command that is installed next to the running Python."""
     path = Path(sys.executable).with_name(name)
     if not path.exists():
         raise ProcessError(f'no command {name!r} next to {sys.executable}: is it installed?')
@@ -223,7 +222,6 @@ class ChildProcess:
         self.process.send_signal(number)
 
     def stop(self, timeout: float = 10.0) -> int | None:
-        """SIGTERM, then SIGKILL; return the exit status, or None if it never ran."""
         if self._process is None:
             return None
         if self.running:
@@ -235,12 +233,10 @@ class ChildProcess:
         return self._process.wait()
 
     def kill(self) -> int:
-        """SIGKILL, as a crash would; return the exit status."""
         self.process.kill()
         return self.process.wait()
 
     def tail(self, lines: int = 25) -> str:
-        """The end of the output, as the end of an error message."""
         text = self.output.rstrip()
         if not text:
             return '; it wrote nothing'

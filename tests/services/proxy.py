@@ -19,8 +19,6 @@ _TIMEOUT = 60.0
 
 @dataclass(frozen=True)
 class ProxiedRequest:
-    """A request on its way to the server."""
-
     number: int
     """1 for the first since :meth:`Proxy.forget`."""
     method: str
@@ -31,8 +29,6 @@ class ProxiedRequest:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the client gets."""
-
     status: int
     body: bytes = b''
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -96,7 +92,6 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where it listens, without a slash at the end."""
         return f'{self._scheme}://127.0.0.1:{self._httpd.server_address[1]}'
 
     def __enter__(self) -> Self:

@@ -55,12 +55,10 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The endpoint in the catalogue, without a slash at the end."""
         return f'http://127.0.0.1:{self.port}{_PATHS.get(self.service, "")}'
 
     @property
     def log(self) -> Path:
-        """The file with everything that the service wrote."""
         return self.child.log
 
     def start(self) -> Self:

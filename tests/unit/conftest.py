@@ -26,14 +26,12 @@ class Home:
         (path / 'state').mkdir()
 
     def write(self, text, name='nova.conf'):
-        """Write a file that nova-compute would read."""
         file = self.folder / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
         return file
 
     def load(self, *args):
-        """Read the files as ``fbm-agent ARGS`` does."""
         return configuration.load(
             args, prog='fbm-agent', description='...', cli_opts=command.CLI_OPTS
         )
@@ -48,7 +46,6 @@ def fitting_host(monkeypatch, tmp_path):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """Let oslo.config search an empty home only."""
     monkeypatch.setenv('HOME', str(tmp_path))
     dirs = [str(tmp_path / '.nova'), str(tmp_path)]
     monkeypatch.setattr(cfg, '_get_config_dirs', lambda project=None: dirs)
@@ -106,8 +103,6 @@ def _levels():
 
 @pytest.fixture
 def compute_id(home):
-    """Write nova-compute's compute_id into state_path."""
-
     def write(content=fake_placement.UUID):
         path = os.path.join(home.path, 'state', 'compute_id')
         with open(path, 'w', encoding='utf-8') as file:

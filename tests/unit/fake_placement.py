@@ -21,13 +21,10 @@ TRAITS = frozenset({'COMPUTE_NODE', 'OWNER_NOVA', 'HW_CPU_X86_VMX', 'CUSTOM_RACK
 
 
 def inventory(total=65536, reserved=512, ratio=1.5, **changes):
-    """Return an inventory as nova-compute reports it for DRAM."""
     return nova_compute.inventory(total, reserved, ratio) | changes
 
 
 class Provider:
-    """One resource provider."""
-
     def __init__(self, uuid=UUID, name=NAME, parent=None, traits=TRAITS):
         self.uuid = uuid
         self.name = name
@@ -56,22 +53,18 @@ class FakePlacement:
 
     @property
     def node(self):
-        """The compute node."""
         return self.providers[UUID]
 
     @property
     def writes(self):
-        """The requests that change something."""
         return [request for request in self.requests if request[0] != 'GET']
 
     def install(self, mocker):
-        """Answer the requests that ``mocker`` catches."""
         mocker.register_uri(
             requests_mock.ANY, re.compile('^' + re.escape(URL) + '/'), text=self._answer
         )
 
     def count(self, work):
-        """Return the requests that ``work`` costs."""
         before = len(self.requests)
         work()
         return self.requests[before:]
@@ -167,12 +160,10 @@ CONFLICT = 'placement.concurrent_update'
 
 
 def error(detail, code='placement.undefined_code'):
-    """Return an error as Placement's body has it."""
     return {'errors': [{'status': 0, 'title': 'Title', 'detail': detail, 'code': code}]}
 
 
 def described(provider):
-    """Return a provider as Placement's body has it."""
     return {
         'uuid': provider.uuid,
         'name': provider.name,

@@ -36,7 +36,6 @@ class Guest:
 
     @classmethod
     def start(cls, host: LibvirtHost, domain: Domain) -> Self:
-        """Start it and wait until its memory has the pattern and its counter counts."""
         done = create(host, domain)
         if done.returncode:
             raise ProcessError(f'{host.name}: {domain.name} does not start: {done.stderr}')
@@ -49,7 +48,6 @@ class Guest:
         return self.domain.name
 
     def on(self, host: LibvirtHost) -> 'Guest':
-        """Return the same guest on another host, where it should be."""
         return Guest(host, self.domain)
 
     # -- how it is --------------------------------------------------------------------------------
@@ -84,7 +82,6 @@ class Guest:
     # -- its memory -------------------------------------------------------------------------------
 
     def memory(self, address: int, size: int) -> bytes:
-        """Read guest-physical memory, as QEMU sees it."""
         dump = f'{_DUMPS}/{self.name}.memory'
         command = f'pmemsave {address:#x} {size:#x} "{dump}"'
         done = self.host.virsh('qemu-monitor-command', '--hmp', self.name, command)
@@ -106,7 +103,6 @@ class Guest:
             return _number(file.read(4))
 
     def has_pattern(self) -> bool:
-        """Whether each page has what the guest once wrote into it."""
         return _has_pattern(
             self.memory(kernel.PATTERN_START, kernel.PATTERN_END - kernel.PATTERN_START)
         )

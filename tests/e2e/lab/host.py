@@ -101,13 +101,11 @@ class LibvirtHost:
         return self.path(self.memory_backing_dir or MEMORY_BACKING_DIR)
 
     def mount(self, store: Store, where: str | None = None) -> None:
-        """Mount a filesystem, by default on memory_backing_dir."""
         where = where or self.memory_backing_dir or MEMORY_BACKING_DIR
         self.path(where).mkdir(parents=True, exist_ok=True)
         store.mount(self.namespaces, where, self.directory)
 
     def unmount(self, where: str | None = None) -> None:
-        """Unmount what `mount` has mounted, in use or not."""
         self.run('umount', '--lazy', where or self.memory_backing_dir or MEMORY_BACKING_DIR)
 
     def install_hook(self, name: str, script: str, directory: str = 'qemu.d') -> None:

@@ -107,13 +107,11 @@ class Namespaces:
         return self._first
 
     def entering(self, argv: Sequence[str], directory: str = '/') -> list[str]:
-        """Return a command that runs this one in here."""
         return [sys.executable, '-I', '-S', '-c', _ENTER, str(self.first), directory, *argv]
 
     def run(
         self, *argv: str, check: bool = True, stdin: str = '', timeout: float = 30.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in here to its end; unless `check` is false it has to succeed."""
         done = run(self.entering(argv), stdin=stdin, timeout=timeout)
         if check and done.returncode:
             raise ProcessError(

@@ -12,16 +12,12 @@ from tests.e2e.lab.namespaces import Namespaces
 
 
 class Store(Protocol):
-    """A filesystem for guests' memory."""
-
     def mount(self, namespaces: Namespaces, where: str, scratch: Path) -> None:
         """Mount it on a directory of the host; `scratch` is for its files."""
 
 
 @dataclass(frozen=True)
 class Tmpfs:
-    """In RAM."""
-
     mib: int
 
     def mount(self, namespaces: Namespaces, where: str, scratch: Path) -> None:

@@ -43,7 +43,6 @@ class Api:
         return self._ask('placement', method, path, body, headers)
 
     def upload(self, name: str, data: bytes) -> str:
-        """Make an image of a raw disk; return its UUID."""
         image = {
             'name': name,
             'disk_format': 'raw',
@@ -88,8 +87,6 @@ def _message(text: str, answer: Any) -> str:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a server's action ended."""
-
     event: str
     """Its name in Nova."""
     result: str
@@ -139,7 +136,6 @@ class Server:
         return shown
 
     def guest(self, node: ComputeNode | None = None) -> Guest:
-        """Return the guest behind it, where Nova has it or on another host."""
         shown = self.show()
         flavor = shown['flavor']
         name = shown['OS-EXT-SRV-ATTR:instance_name']
@@ -218,7 +214,6 @@ class Server:
         return {names[uuid]: one['resources'] for uuid, one in held.items()}
 
     def delete(self) -> None:
-        """Delete it, in whatever state it is, and return when it is gone."""
         try:
             self.api.nova('DELETE', f'/servers/{self.id}')
             wait_until(self._gone, f'server {self.id} gone', TIMEOUT)

@@ -11,8 +11,6 @@ _PROGRAM = next(Path('/usr/lib/rabbitmq/lib').glob('rabbitmq_server-*/sbin/rabbi
 
 
 class RabbitMQ:
-    """The broker, with all that it starts: epmd, among others, makes itself independent."""
-
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()

@@ -136,7 +136,6 @@ class Cloud:
 
     @contextmanager
     def without_our_parts(self) -> Iterator[None]:
-        """Take the filter, the agents and the hooks away, and bring them back."""
         for node in self.nodes.values():
             node.stop_agent()
             node.remove_hook()

@@ -117,7 +117,6 @@ class ComputeNode(FbmHost):
         return sections
 
     def uri(self, address: str) -> str:
-        """The libvirt URI of the host with that address."""
         socket = self.host.directory.with_name(address) / 'run/libvirt/libvirt-sock'
         return f'qemu+unix:///system?socket={socket}'
 
@@ -159,7 +158,6 @@ class ComputeNode(FbmHost):
             self.agent.wait_for('READY')
 
     def overwrites(self) -> list[str]:
-        """Return the lines in which its agents have logged an overwrite of the inventory."""
         lines = (self.host.directory / 'fbm-agent.log').read_text().splitlines()
         return [line for line in lines if 'was overwritten' in line]
 

@@ -26,7 +26,6 @@ if _missing:
 
 @pytest.fixture(scope='session')
 def cloud(tmp_path_factory):
-    """The cloud, on which nothing is wrong."""
     from tests.e2e.openstack.cloud import Cloud  # noqa: PLC0415 - needs what may be missing
 
     missing = [f'{name} ({package})' for name, package in _COMMANDS.items() if not which(name)]

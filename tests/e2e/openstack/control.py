@@ -65,7 +65,6 @@ class ControlPlane:
     # -- configuration ----------------------------------------------------------------------------
 
     def configure(self) -> None:
-        """Write every file; none of them names a compute host."""
         self.keystone.configure()
         write_ini(
             self.folder['placement'] / 'placement.conf',
@@ -101,7 +100,6 @@ class ControlPlane:
         write_ini(self.nova_conf, sections)
 
     def nova_sections(self, host: str, address: str) -> Sections:
-        """Return what every process of Nova has to know."""
         login = {**self.service.options(), 'valid_interfaces': 'internal'}
         return {
             'DEFAULT': {
@@ -202,7 +200,6 @@ class ControlPlane:
         self.database.kill()
 
     def manage(self, command: str) -> list[str]:
-        """Return the beginning of a ...-manage command line."""
         files = {
             'keystone-manage': self.folder['keystone'] / 'keystone.conf',
             'placement-manage': self.folder['placement'] / 'placement.conf',

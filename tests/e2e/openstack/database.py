@@ -76,7 +76,6 @@ class MariaDB:
         self.child.wait_until(self._answers, 'answering')
 
     def stop(self) -> None:
-        """End it in an orderly way: its data are complete then."""
         self.child.stop(30.0)
 
     def kill(self) -> None:
@@ -89,7 +88,6 @@ class MariaDB:
         return f'mysql+pymysql://root:@localhost/{database}?charset=utf8&unix_socket={self.socket}'
 
     def execute(self, *statements: str, database: str | None = None) -> list[Any]:
-        """Execute them; return the rows of the last."""
         connection = pymysql.connect(
             unix_socket=str(self.socket), user='root', database=database, autocommit=True
         )

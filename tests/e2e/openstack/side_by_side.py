@@ -17,8 +17,6 @@ Boot = Callable[..., Server]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a request."""
-
     status: str
     """The server's, in the end."""
     host: str | None
@@ -30,7 +28,6 @@ class Outcome:
     """Whether the guest has counted on, its memory whole; None: there is none."""
 
     def text(self) -> str:
-        """Return a cell of the table."""
         took = f'{self.seconds:.1f} s'
         if self.moved:
             came = f'moved to {self.host} in {took}'
@@ -44,8 +41,6 @@ class Outcome:
 
 
 def live_migration(source: str, target: str | None, *, force: bool = False):
-    """Return a case: a server on `source` is to move."""
-
     def run(cloud: Cloud, boot: Boot, _create: Boot) -> Outcome:
         server = boot(host=source)
         counted = server.guest().counter()

@@ -118,7 +118,6 @@ def _run_columns(directory: Path, columns: list[list[list[str]]]) -> None:
 
 
 def copy(template: Path, data: Path) -> None:
-    """Copy the template's data directory."""
     subprocess.run(
         ['cp', '-a', '--reflink=auto', '--sparse=auto', str(template / 'data'), str(data)],
         check=True,

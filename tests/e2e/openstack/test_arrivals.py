@@ -30,12 +30,10 @@ def test_what_placement_holds(cloud):
 
 @pytest.mark.parametrize('name', ['disk', 'ram', 'plain'])
 def test_boots(cloud, boot, name):
-    """A server has the kind of memory that its host stands for."""
     assert_whole(cloud, boot(host=name), cloud.nodes[name])
 
 
 def test_a_flavor_decides(cloud, boot):
-    """Required: an enabled host, though the plain one is emptier; forbidden: that one."""
     cloud.flavor('backed', **REQUIRED)
     cloud.flavor('dram', **FORBIDDEN)
     server = boot('backed')

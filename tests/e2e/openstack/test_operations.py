@@ -24,7 +24,6 @@ MOST_PASSES = 5
 
 
 def own_traits(cloud, node):
-    """Those of the traits that are the agent's."""
     return cloud.traits(node.name) & OWN_TRAITS
 
 
@@ -153,7 +152,6 @@ def test_the_hook_is_the_last_check(cloud, create):
 
 
 def service_of(cloud, name):
-    """nova-compute's service, as Nova shows it."""
     (service,) = cloud.api.nova('GET', f'/os-services?host={name}')['services']
     return service
 

@@ -27,7 +27,6 @@ def is_whole(outcomes):
 
 @pytest.fixture(scope='module', params=[True, False], ids=['with', 'without'])
 def ours(request, cloud):
-    """Whether our parts are there."""
     if request.param:
         yield True
     else:

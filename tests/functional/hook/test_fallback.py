@@ -27,7 +27,6 @@ def no_program(lab):
 
 
 def put(old, new):
-    """Change the .py."""
     return lambda lab: lab.edit(lab.program, old, new)
 
 
@@ -54,7 +53,6 @@ BREAKS = (
 
 
 def line(lab, status, what, warning=''):
-    """The fallback's line."""
     return (
         f'{warning}fbm hook on cmp1: guest {NAME} {what}: the hook itself is broken: '
         f'/usr/bin/python3 -IS {lab.program} ended with status {status}; '

@@ -20,7 +20,6 @@ WHO = f'guest {NAME} ({UUID})'
 
 
 def silent_pass(done):
-    """Whether the guest passes without a message."""
     return (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 

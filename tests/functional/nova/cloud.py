@@ -59,7 +59,6 @@ class CloudTestCase(fleet.FleetTestCase):
     DEFAULT_POLICY = 'any'
 
     def setUp(self):
-        """Configure the scheduler and what the guests need of a compute."""
         before = list(request_filter.ALL_REQUEST_FILTERS)
         self.addCleanup(request_filter.ALL_REQUEST_FILTERS.__setitem__, slice(None), before)
         self.flags(
@@ -96,7 +95,6 @@ class CloudTestCase(fleet.FleetTestCase):
         time.sleep(self.REFRESH_INTERVAL)
 
     def guest(self, kind, *, node=None, **kwargs):
-        """Boot a guest; return the server, whatever has become of it."""
         flavor = self._create_flavor(
             memory_mb=512, vcpu=2, disk=1, ephemeral=0, extra_spec=GUESTS[kind]
         )
@@ -106,7 +104,6 @@ class CloudTestCase(fleet.FleetTestCase):
         return self.settled(self.api.post_server({'server': body}))
 
     def fault_of(self, server):
-        """Return the words that an API user reads."""
         return server.get('fault', {}).get('message', '')
 
     @contextlib.contextmanager

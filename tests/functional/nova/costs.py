@@ -34,7 +34,6 @@ class Cost:
 
     @property
     def counts(self):
-        """How many queries, how many requests."""
         return len(self.queries), len(self.requests)
 
 
@@ -101,8 +100,6 @@ class Counter(fixtures.Fixture):
 
 
 class CostsTestCase(cloud.CloudTestCase):
-    """A cloud on which requests are counted."""
-
     def measured(self):
         """Return (the pre-filter's Cost, that of the whole scheduling) by what was asked for."""
         self.start('disk', 'tmpfs')

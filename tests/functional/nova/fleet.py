@@ -219,7 +219,6 @@ class FleetTestCase(
         return reconcile.Reconciler(placement, provider).run_pass(goal)
 
     def inventory(self, name):
-        """Return a host's MEMORY_MB."""
         url = f'/resource_providers/{self.compute_rp_uuids[name]}/inventories'
         return self.placement.get(url, version='1.39').body['inventories']['MEMORY_MB']
 
@@ -249,12 +248,10 @@ class FleetTestCase(
         return self.wait_for(server, status=state)
 
     def migrations(self, server):
-        """Return a server's migrations, the oldest first."""
         found = self.admin_api.api_get(f'/os-migrations?instance_uuid={server["id"]}')
         return sorted(found.body['migrations'], key=lambda migration: migration['id'])
 
     def events(self, server):
-        """Return the details that an administrator reads in the events of the last action."""
         action = self.admin_api.get_instance_actions(server['id'])[0]
         found = self.eventually(
             lambda: self.admin_api.get_instance_action_details(server['id'], action['request_id'])[
@@ -272,7 +269,6 @@ class FleetTestCase(
         )
 
     def settled(self, server):
-        """Wait until a server is no longer being built, and return it."""
         return self.eventually(
             lambda: self.admin_api.get_server(server['id']),
             lambda now: now['status'] != 'BUILD' and now['OS-EXT-STS:task_state'] is None,

@@ -55,7 +55,6 @@ class LonePlacement(fixtures.Fixture):
     def make_providers(
         self, count: int, inventory: Mapping[str, int], traits: Collection[str] = ()
     ) -> list[str]:
-        """Make providers alike; return their UUIDs."""
         first = 1 + max(self._provider_ids.values(), default=0)
         ids = {str(uuid.uuid4()): number for number in range(first, first + count)}
         providers = [
@@ -87,7 +86,6 @@ class LonePlacement(fixtures.Fixture):
         return list(ids)
 
     def set_own_traits(self, traits_of: Mapping[str, frozenset[str]]) -> None:
-        """Replace this project's traits of some providers."""
         table = models.ResourceProviderTrait
         providers = [self._provider_ids[one] for one in traits_of]
         with self._database.begin() as connection:

@@ -117,7 +117,6 @@ POLICIES = st.fixed_dictionaries(
 
 @pytest.fixture(scope='module')
 def placement():
-    """A real Placement with a fleet, made once."""
     objects.register_all()
     register_opts(nova.conf.CONF)
     with LonePlacement() as lone:
@@ -187,7 +186,6 @@ def left_by_the_filter(fleet, asked):
 )
 @given(states=FLEETS, request=REQUESTS, policy=POLICIES)
 def check_agreement(placement, seen, states, request, policy):
-    """One example."""
     fleet = placement.fleet[: len(states)]
     placement.set_own_traits(dict(zip(fleet, states, strict=True)))
     with fixtures.MockPatchObject(

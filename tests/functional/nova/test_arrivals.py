@@ -23,7 +23,6 @@ class ArrivalTest(cloud.CloudTestCase):
     """With the pre-filter: Placement leaves out what does not fit."""
 
     def test_boot(self):
-        """Each guest, where the scheduler chooses, and on one host of each kind."""
         self.start('disk', 'tmpfs', 'plain', 'sick')
         for guest, hosts in MAY_BOOT_ON.items():
             for host in (None, *cloud.HOSTS):
@@ -35,14 +34,12 @@ class ArrivalTest(cloud.CloudTestCase):
                 self.api.delete_server(server['id'])
 
     def refused_at_boot(self, kind, **where):
-        """Return the fault of a boot that is refused."""
         with self.speaking('2.60') if 'az' in where else contextlib.nullcontext():
             server = self.guest(kind, **where)
         self.assertEqual('ERROR', server['status'])
         return self.fault_of(server)
 
     def assert_reported(self, words, text):
-        """A user reads these words."""
         self.assertIn(words, text)
 
     def test_boot_forced_to_a_host(self):
@@ -158,5 +155,4 @@ class ArrivalByTheFilterAloneTest(ArrivalTest):
         self.assert_reported('name another host, or none: disk is a host with', '')
 
     def assert_reported(self, words, text):
-        """The scheduler's log has these words."""
         self.assertIn(words, self.stdlog.logger.output)

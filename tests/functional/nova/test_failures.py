@@ -44,7 +44,6 @@ class FailureTestCase(cloud.CloudTestCase):
             )
 
     def own_traits(self):
-        """Return those of the three traits that exist."""
         found = self.placement.get(
             '/traits?name=startswith:CUSTOM_FILE_BACKED_MEMORY', version='1.39'
         )
@@ -97,8 +96,6 @@ class NewCloudTest(FailureTestCase):
 
 
 class NewCloudByTheFilterAloneTest(NewCloudTest):
-    """With ``prefilter = false``."""
-
     PREFILTER = False
 
 

@@ -78,7 +78,6 @@ class LiveMigrationTest(cloud.CloudTestCase):
         self.wait_for(server, 'ACTIVE')
 
     def assert_reported(self, words, text):
-        """The API's answer has these words."""
         self.assertIn(words, text)
 
     def test_forced(self):
@@ -137,7 +136,6 @@ class LiveMigrationByTheFilterAloneTest(LiveMigrationTest):
         self.assertNotIn('File-backed memory', self.events(server))
 
     def assert_reported(self, words, text):
-        """The API only knows that no host was found."""
         self.assertIn('No valid host was found', text)
         self.assertNotIn('File-backed memory', text)
 

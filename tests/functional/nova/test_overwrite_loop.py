@@ -88,11 +88,9 @@ class OverwriteLoopTest(fleet.FleetTestCase):
         self.computes['host'].manager.reportclient.clear_provider_cache()
 
     def test_at_its_best(self):
-        """The agent's pass is just after nova-compute's."""
         self.check(between=1)
 
     def test_at_its_worst(self):
-        """The agent's pass is just before nova-compute's."""
         self.check(between=59)
 
     def check(self, between):

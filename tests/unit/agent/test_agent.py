@@ -30,8 +30,6 @@ INVENTORY = ('GET', f'{HERE}/inventories')
 
 
 class Clock:
-    """A clock that a test sets."""
-
     now = 1000.0
 
     def __call__(self):
@@ -85,14 +83,12 @@ def agent(make):
 
 @pytest.fixture
 def settled(agent, log):
-    """Return an agent that has made its first pass."""
     run_pass(agent)
     log.clear()
     return agent
 
 
 def run_pass(agent):
-    """Make one pass, as the loop does."""
     return agent.reconcile(agent.observe())
 
 
@@ -101,7 +97,6 @@ def dry_run(agent):
 
 
 def logged(caplog, level=logging.WARNING):
-    """Return what was logged at this level, and forget all."""
     lines = [record.getMessage() for record in caplog.records if record.levelno == level]
     caplog.clear()
     return lines
@@ -111,7 +106,6 @@ def logged(caplog, level=logging.WARNING):
 
 
 def test_a_new_agent_sends_nothing(make, placement):
-    """It can be made while Placement is away."""
     assert make().connections == []
     assert placement.requests == []
 
@@ -299,7 +293,6 @@ def test_a_deleted_provider_is_looked_up_again(settled, placement, compute_id, u
 
 
 def test_a_dry_run_writes_nothing(agent, placement):
-    """Not even the traits."""
     result = dry_run(agent)
     names = [name for name, _, _ in result.plan.differences]
     assert names[:2] == ['total', 'reserved']
@@ -414,7 +407,6 @@ def test_what_the_agent_changes_is_no_overwrite(agent, placement, log):
 
 
 def test_removed_traits_are_logged_and_restored(settled, placement, log):
-    """The inventory is not mentioned."""
     placement.node.traits.discard('CUSTOM_FILE_BACKED_MEMORY')
     placement.node.generation += 1
     run_pass(settled)

@@ -92,8 +92,6 @@ class World:
 
 
 class KeptMessages(Notifier):
-    """Keeps what would be sent."""
-
     def __init__(self, watchdog_usec=None):
         super().__init__({'WATCHDOG_USEC': str(watchdog_usec)} if watchdog_usec else {})
         self.messages = []
@@ -128,12 +126,10 @@ def lines(caplog, level):
 
 
 def failures(caplog):
-    """Return the errors and the numbers of their tries."""
     return [line.split('; next')[0] for line in lines(caplog, logging.ERROR)]
 
 
 def test_passes_at_the_interval(world, log):
-    """READY is sent once, with the first good pass."""
     world.signals = {150: 'stop'}
     assert run(world) == [
         f'READY=1\nSTATUS={STATUS}',
@@ -151,7 +147,6 @@ def test_passes_at_the_interval(world, log):
 
 
 def test_a_new_interval_counts(world):
-    """The interval may have been reloaded."""
     world.signals = {31: 'reload', 60: 'stop'}
 
     def reload():
@@ -191,7 +186,6 @@ def test_ready_only_after_a_good_pass(world):
 
 
 def test_sooner_after_a_failure(world, log):
-    """After a failure the next pass is sooner, after more of them later again."""
     away = errors.PlacementError('away')
     world.results = [GOOD, away, away, away, GOOD, away, GOOD]
     world.signals = {120: 'stop'}
@@ -202,7 +196,6 @@ def test_sooner_after_a_failure(world, log):
 
 
 def test_retry_after(world, log):
-    """Placement asked to come later."""
     world.results = [errors.PlacementError('slow down', retry_after=120.0), GOOD]
     world.signals = {120.5: 'stop'}
     run(world)
@@ -266,7 +259,6 @@ def test_what_no_waiting_fixes_ends_the_loop(world):
 
 
 def test_reload(world):
-    """SIGHUP reloads at once, notifies systemd, and makes a pass."""
     world.signals = {7: 'reload', 20: 'stop'}
     assert run(world) == [
         f'READY=1\nSTATUS={STATUS}',

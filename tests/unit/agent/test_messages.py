@@ -31,13 +31,11 @@ def result(
     traits: frozenset[str] = ON_HOST,
     mib: int = 0,
 ) -> PassResult:
-    """Return what a pass with this goal would have found."""
     seen = Observation(1, inventory, traits, mib, consumers=2 if mib else 0)
     return PassResult(PROVIDER, goal, seen, publish.make_plan(goal, seen))
 
 
 def reported(**changes: Any) -> Inventory:
-    """Return an inventory of the form that nova-compute reports."""
     seen = dataclasses.replace(WANTED, **changes)
     return dataclasses.replace(seen, max_unit=seen.total)
 

@@ -30,7 +30,6 @@ HOW = 'set [file_backed_memory]resource_provider to its UUID (openstack resource
     ],
 )
 def test_the_option_goes_before_everything(nova_conf, compute_id, option, expected):
-    """Also before files that are wrong."""
     compute_id('x')
     assert provider.lookup_for(option, nova_conf()) == expected
 
@@ -51,7 +50,6 @@ def test_the_option_goes_before_everything(nova_conf, compute_id, option, expect
     ],
 )
 def test_choose_lookup(compute_ids, hostnames, expected):
-    """Nova's compute_id, else the hypervisor's hostname."""
     assert provider.choose_lookup(compute_ids, hostnames) == expected
 
 
@@ -67,7 +65,6 @@ def test_compute_id_without_a_uuid(content):
 
 
 def test_compute_ids_that_do_not_agree():
-    """All copies must agree; each is named with its path."""
     with pytest.raises(errors.NotReadyError) as caught:
         provider.choose_lookup({'/a/compute_id': UUID, '/b/compute_id': OTHER_UUID}, ('h',))
     line = str(caught.value)
@@ -80,7 +77,6 @@ def test_compute_ids_that_do_not_agree():
 
 
 def test_no_compute_id(home):
-    """Before Nova 27 there is none."""
     home.write(f'[DEFAULT]\nstate_path = {home.path}/state\n')
     assert provider.read_compute_ids(home.load()) == {}
 
@@ -192,7 +188,6 @@ def test_hypervisor_hostnames(monkeypatch, plain, canonical, expected):
 
 @pytest.fixture
 def client(nova_conf, placement):
-    """Return a client of the stand-in."""
     return connect(nova_conf())
 
 
@@ -231,7 +226,6 @@ def test_none(client, placement, lookup, text):
 
 
 def test_several(client, placement):
-    """Both of the host's names are taken."""
     placement.providers[OTHER_UUID] = fake_placement.Provider(OTHER_UUID, 'compute1')
     with pytest.raises(errors.NotReadyError) as caught:
         provider.find_provider(client, Lookup("this host's name", names=(NAME, 'compute1')))

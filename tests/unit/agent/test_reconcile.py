@@ -22,7 +22,6 @@ INVENTORY, *OTHERS = (
 
 @pytest.fixture
 def placement(placement):
-    """Return the one in memory; the traits of the agent exist."""
     placement.traits |= constants.OWN_TRAITS
     return placement
 
@@ -47,7 +46,6 @@ def reconciler(make):
 
 
 def interrupt(placement, number, action):
-    """Do something before the answer to this request, counted from 1."""
     end = len(placement.requests) + number
 
     def before(method, path):

@@ -20,7 +20,6 @@ NEVER = 20.0
 
 
 def blocked():
-    """Return the signals that this thread holds back."""
     return signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
@@ -40,7 +39,6 @@ def send(signum):
 
 @contextlib.contextmanager
 def sent_soon(signum):
-    """Send a signal from another thread while the block runs."""
     timer = threading.Timer(SOON, sender(), (signum,))
     timer.start()
     try:

@@ -11,7 +11,6 @@ from fbm_placement.agent.systemd import Notifier
 
 @pytest.fixture(params=['path', 'abstract'])
 def listener(request, tmp_path):
-    """Return a socket as systemd opens it, and its name for NOTIFY_SOCKET."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         if request.param == 'path':
             name = str(tmp_path / 'notify')

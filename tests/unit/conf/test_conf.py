@@ -189,7 +189,6 @@ def test_a_file_that_may_not_be_read(home, monkeypatch):
 
 @pytest.mark.parametrize('text', ['what\n', '[DEFAULT\nhost = a\n', ' indented = 1\n'])
 def test_a_file_that_cannot_be_parsed(home, text):
-    """A parse error names file and line."""
     file = home.write(text)
     assert f'{file}:1' in refusal(home)
 

@@ -36,7 +36,6 @@ def reasons_for(home, text, read=reader.read_settings):
 
 
 def test_good_configuration_is_read(home):
-    """The four options come from where nova.conf has them."""
     home.write(conf_text('8192', 'qemu', '1.00', '16'))
     read = reader.read_settings(home.load())
     assert read == Settings(
@@ -89,7 +88,6 @@ def test_wrong_value(home, lines, begins, expected):
 
 
 def test_wrong_value_names_the_file(home):
-    """There may be several files."""
     (reason,) = reasons_for(home, conf_text('much'))
     assert str(home.folder / 'nova.conf') in reason
     assert "'much'" in reason
@@ -126,7 +124,6 @@ def test_all_reasons_at_once(home, values):
     ],
 )
 def test_agent_options(home, text, expected):
-    """The agent's own options, with their defaults and limits."""
     home.write(f'[file_backed_memory]\n{text}\n')
     assert reader.read_agent_options(home.load()) == expected
 

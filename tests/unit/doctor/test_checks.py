@@ -37,8 +37,6 @@ AWAY = errors.PlacementError('GET: connection refused')
 
 
 class Client(SimpleNamespace):
-    """A Placement client whose user may write everything, or nothing."""
-
     def refuse(self, *_):
         raise self.error
 
@@ -93,7 +91,6 @@ class Known:
 
 
 def result(check, changes):
-    """Return the code and the details, as one line."""
     found = Doctor(Known(changes)).result_of(dict(CHECKS)[check])
     return f'{found.code.name} {found.details}'
 

@@ -24,8 +24,6 @@ RUNNING = {'QEMU': (7, 2, 22), 'libvirt': (10, 1, 0)}
 
 
 class Refusing:
-    """A Placement client that refuses each write."""
-
     def __init__(self, **answers):
         self.answers = {'trait': errors.BadRequestError('400')} | answers
         self.asked = []

@@ -61,7 +61,6 @@ def clock():
 
 @pytest.fixture
 def nova_list():
-    """Return Nova's list of pre-filters, and restore it."""
     found = importlib.import_module('nova.scheduler.request_filter').ALL_REQUEST_FILTERS
     before = list(found)
     yield found

@@ -11,7 +11,6 @@ VDPA = {'alias_name': None, 'spec': [{'physical_network': 'p', 'dev_type': 'vdpa
 
 
 def spec(extra_specs=None, properties=None, pci=(), groups=(), **changes):
-    """Return the RequestSpec of an arrival."""
     flavor = objects.Flavor(
         id=1,
         flavorid='f',
@@ -38,5 +37,4 @@ def spec(extra_specs=None, properties=None, pci=(), groups=(), **changes):
 
 
 def to(**destination):
-    """Return a request with this destination."""
     return spec(requested_destination=objects.Destination(**destination))

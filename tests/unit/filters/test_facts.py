@@ -54,7 +54,6 @@ UEFI = {'hw_firmware_type': 'uefi', 'hw_machine_type': 'q35'}
     ],
 )
 def test_needs(asked, needs) -> None:
-    """Each by what Nova itself reads for it."""
     assert facts.read(asked).needs == needs
 
 
@@ -80,7 +79,6 @@ def test_what_nova_cannot_translate_for_placement_is_an_error() -> None:
 
 
 def test_traits() -> None:
-    """From flavor, image and earlier pre-filters."""
     asked = spec({f'trait:{TRAIT_ENABLED}': 'required', f'trait:{TRAIT_DISK}': 'forbidden'})
     asked.root_required.add('CUSTOM_A')
     asked.root_forbidden.add('CUSTOM_B')

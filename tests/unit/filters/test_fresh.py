@@ -24,7 +24,6 @@ class Source:
         self.go_on.set()
 
     def fetch(self, _context):
-        """Return how often it was fetched."""
         self.fetched += 1
         self.begun.set()
         self.go_on.wait(10)
@@ -33,13 +32,11 @@ class Source:
         return self.fetched
 
     def fresh(self, fallback_seconds=0):
-        """Return the cache under test."""
         return Fresh(self.fetch, 60, fallback_seconds, lambda: self.now)
 
 
 @pytest.fixture
 def source():
-    """Return what is fetched from."""
     return Source()
 
 

@@ -20,13 +20,10 @@ AWAY = requests.ConnectionError('no route')
 
 @dataclasses.dataclass
 class Host:
-    """What the filter reads of a HostState."""
-
     uuid: str
 
     @property
     def host(self) -> str:
-        """Its name."""
         return f'compute-{self.uuid}'
 
 
@@ -35,7 +32,6 @@ HOSTS = [Host(name) for name in ('plain', 'disk', 'tmpfs', 'sick')]
 
 @pytest.fixture
 def make(placement, clock, nova_list):
-    """Return a function that makes the filter as nova-scheduler does."""
     options.register_opts(nova.conf.CONF)
 
     def make(prefilter):
@@ -48,17 +44,14 @@ def make(placement, clock, nova_list):
 
 @pytest.fixture
 def alone(make):
-    """Return the filter with the pre-filter off."""
     return make(False)
 
 
 def left(found):
-    """Return which hosts were left."""
     return [host.uuid for host in found]
 
 
 def test_with_the_prefilter_all_pass(make, placement) -> None:
-    """Placement has decided."""
     assert make(True).filter_all(HOSTS, spec({'hw:mem_page_size': 'small'})) is HOSTS
     assert placement.requests == []
 
@@ -73,7 +66,6 @@ def test_with_the_prefilter_all_pass(make, placement) -> None:
     ],
 )
 def test_alone_it_gives_the_same_hosts(alone, extra_specs, hosts) -> None:
-    """The same function decides."""
     assert left(alone.filter_all(HOSTS, spec(extra_specs))) == hosts
 
 
@@ -93,7 +85,6 @@ def test_a_contradiction_leaves_none(alone, caplog) -> None:
 
 
 def test_rejections_are_logged_once_with_counts_and_examples(alone, caplog) -> None:
-    """Not once per host."""
     caplog.set_level(logging.INFO, logger='fbm_filters')
     many = [*HOSTS, *(Host('disk') for _ in range(7))]
     alone.filter_all(many, spec({'hw:mem_page_size': 'small'}))

@@ -10,8 +10,6 @@ from fbm_filters.rules import NEEDS, Policy
 
 @pytest.fixture
 def conf(tmp_path):
-    """Return a function that reads a file with the scheduler's options."""
-
     def read(text: str = '') -> cfg.ConfigOpts:
         path = tmp_path / 'nova.conf'
         path.write_text(f'[file_backed_memory]\n{text}\n')
@@ -31,7 +29,6 @@ def test_defaults(conf) -> None:
 
 
 def test_set(conf) -> None:
-    """As an operator would."""
     read = options.read_policy(conf('default_policy = forbidden\nincompatible = page_size, vdpa'))
     assert read == Policy('forbidden', frozenset({'page_size', 'vdpa'}))
     assert options.read_policy(conf('incompatible =')).incompatible == frozenset()
@@ -49,7 +46,6 @@ def test_set(conf) -> None:
     ],
 )
 def test_wrong_values(conf, option: str, value: str, wrong: str) -> None:
-    """The message names option, file and what is wrong."""
     read = conf(f'{option} = {value}')
     with pytest.raises(cfg.ConfigFileValueError) as caught:
         getattr(read.file_backed_memory, option)

@@ -32,12 +32,10 @@ FAILURES = {
 
 
 def made(clock=lambda: 0.0):
-    """Return a pre-filter."""
     return prefilter.PreFilter(Policy(), ensured_traits(60, clock))
 
 
 def run(asked):
-    """Run a new pre-filter over one request."""
     return made()(CONTEXT, asked)
 
 

@@ -30,7 +30,6 @@ DISK_NEEDS = sorted(name for name, need in NEEDS.items() if need.forbids == TRAI
 
 
 def open_to(facts: RequestFacts, policy: Policy | None = None) -> set[str]:
-    """Return the kinds of hosts that a request may go to."""
     return fitting(decide(facts, policy or Policy()))
 
 
@@ -50,13 +49,11 @@ def asking(
     source: SchedulerHost | None = None,
     destination: SchedulerHost | None = None,
 ) -> RequestFacts:
-    """Return the facts of a request with these needs and traits."""
     traits = frozenset(required), frozenset(forbidden)
     return RequestFacts(frozenset(needs), *traits, source, destination)
 
 
 def on(traits: frozenset[str], name: str = 'compute-1') -> SchedulerHost:
-    """Return a host of a live migration."""
     return SchedulerHost(name, traits)
 
 
@@ -176,7 +173,6 @@ POLICIES = [
 
 
 def subsets(names: list[str]) -> list[frozenset[str]]:
-    """Return all subsets."""
     return [
         frozenset(some)
         for size in range(len(names) + 1)

@@ -14,13 +14,11 @@ from tests.unit.guests.fake_host import FakeHost
 
 @pytest.fixture
 def host(tmp_path):
-    """Return a host on which nothing runs."""
     return FakeHost(tmp_path / 'host')
 
 
 @pytest.fixture
 def command(home, host, monkeypatch):
-    """Return a function that runs ``guests ARGS`` as root on that host."""
     monkeypatch.setattr(guests, 'Paths', lambda: host.paths)
     monkeypatch.setattr(os, 'geteuid', lambda: 0)
 

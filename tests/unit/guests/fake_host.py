@@ -15,8 +15,6 @@ UUID = '5d2a7a2e-0b0e-4b3e-9f52-d6a1d9d3c{:03}'
 
 
 class FakeHost:
-    """What the command reads of a host."""
-
     def __init__(self, path):
         self.path = path
         self.proc = path / 'proc'
@@ -46,7 +44,6 @@ class FakeHost:
         return directory
 
     def file(self, name='1-instance-00000001/pc.ram', size=8192, age=OLD):
-        """Write a RAM file that is so many seconds old."""
         file = self.ram / name
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(b'x' * size)

@@ -216,7 +216,6 @@ def test_only_root_may_scan(command, monkeypatch):
 
 
 def test_mappings_that_cannot_be_read_are_an_error(command, host, enabled, capsys):
-    """The backing of such a guest is not guessed."""
     directory = host.guest(1, 'dram')
     (directory / 'maps').unlink()
     (directory / 'maps').mkdir()

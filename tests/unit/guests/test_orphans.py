@@ -53,7 +53,6 @@ def find(host, used=()):
 
 
 def found(host, used=()):
-    """Return the names of the orphans."""
     return [f'{one.directory}/{one.name}' for one in find(host, used)]
 
 
@@ -63,7 +62,6 @@ def remove(listed, *, later=120):
 
 
 def reason(listed, **options):
-    """Return why the one orphan is left."""
     (one,) = remove(listed, **options)
     assert not one.removed
     return one.left_because

@@ -28,7 +28,6 @@ MODES = [('enforce', 'refuse'), ('warn', 'warn')]
 
 
 def guest(**values):
-    """A guest that fits an enabled host, otherwise than given."""
     fit = {'nova': True, 'uuid': UUID, 'source': 'file', 'access': 'shared', 'memory': 4 << 30}
     made = program.XmlGuest()
     for name, value in (fit | values).items():

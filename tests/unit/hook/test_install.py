@@ -19,12 +19,10 @@ def hooks_dir(tmp_path):
 
 
 def there(hooks_dir):
-    """What is installed, by name."""
     return {path.name: path.read_bytes() for path in (hooks_dir / 'qemu.d').iterdir()}
 
 
 def changes(hooks_dir, function=install.install):
-    """Install, and return what became of the .py and of the hook."""
     done = function(str(hooks_dir))
     return tuple(done[str(hooks_dir / 'qemu.d' / name)] for name in (PROGRAM, HOOK))
 

@@ -14,7 +14,6 @@ NOVA = 'type=1,manufacturer=RDO,product=OpenStack Compute,family=Virtual Machine
 
 
 def recorded(name):
-    """Return the arguments of a guest that really ran."""
     path = Path(__file__).parent / 'command_lines' / f'{name}.txt'
     return path.read_text(encoding='utf-8').splitlines()
 

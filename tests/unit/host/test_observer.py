@@ -25,8 +25,6 @@ DRAM_UUID = '9ab4427a-ae99-4aa5-af53-9c86e36cb79a'
 
 
 class World:
-    """A host that a test changes between two checks."""
-
     def __init__(self, path):
         self.proc, self.qemu_conf, self.hooks = (path / n for n in ('proc', 'qemu.conf', 'hooks'))
         self.proc.mkdir()
