@@ -40,7 +40,6 @@ class ComputeHost(FbmHost):
 
     @contextmanager
     def agent(self) -> Iterator[Daemon]:
-        """Run `fbm-agent` as systemd would, from its first good pass on."""
         with self.started_agent() as daemon:
             daemon.wait_for('READY')
             yield daemon
@@ -49,7 +48,6 @@ class ComputeHost(FbmHost):
         return own_traits(self.compute)
 
     def refusal(self, guest: str, uuid: str, reason: str, doing: str = 'start') -> str:
-        """The hook's line about a guest."""
         return (
             f'fbm hook on {self.host.name}: guest {guest} ({uuid}) may not {doing} here: {reason}'
         )

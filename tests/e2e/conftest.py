@@ -53,13 +53,11 @@ def _able():
 
 @pytest.fixture(scope='session')
 def cache(tmp_path_factory):
-    """What one libvirtd learnt about QEMU, for the others."""
     return tmp_path_factory.mktemp('cache')
 
 
 @pytest.fixture(scope='session')
 def shared_hosts():
-    """Those that `make_shared` has made."""
     return []
 
 
@@ -98,7 +96,6 @@ def disabled(make_shared):
 
 @pytest.fixture
 def make_host(tmp_path_factory, cache):
-    """Make a host of the test's own, from a name and what LibvirtHost takes."""
     with ExitStack() as stack:
 
         def make(name='own', **options):
@@ -126,8 +123,6 @@ def make_shared_compute(make_shared, placement):
 
 @pytest.fixture
 def make_compute(make_host, placement):
-    """Make a compute host with the hook of the test's own; no agent runs there yet."""
-
     def make(name='own', *, capacity=0, **options):
         host = make_host(name, libvirtd=False, **options)
         return prepared(ComputeHost(host, placement.url, capacity=capacity))

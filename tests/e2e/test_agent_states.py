@@ -90,7 +90,6 @@ def test_turned_on(boot, make_compute, dram):
 
 
 def test_turned_off(boot, make_compute, fbm):
-    """The enabled trait stays until the last file-backed Nova guest has moved to a like host."""
     own = make_compute(capacity=64, store=Tmpfs(128))
     guest = boot(own.host, Domain(backing=FILE_BACKED))
     boot(own.host, Domain(backing=FILE_BACKED, nova=False, name='not-of-nova'))

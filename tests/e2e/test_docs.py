@@ -117,7 +117,6 @@ def test_a_store_is_prepared_by_the_book(host, disk, boot):
 
 
 def runs_elsewhere(command):
-    """Whether another test runs it."""
     if re.match(r'make |\.venv/bin/tox |\.tox/', command):
         assert command in CI, f'.ci/run does not run {command!r}'
         return True
@@ -161,7 +160,6 @@ def assert_unit(command):
 
 
 def inline_commands():
-    """Return the commands inside of sentences."""
     text = ' '.join((REPOSITORY / name).read_text() for name in DOCUMENTS)
     return sorted({' '.join(found.split()) for found in INLINE.findall(text)})
 

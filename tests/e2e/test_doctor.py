@@ -12,7 +12,6 @@ SUCCESS, FAILURE = 0, 2
 
 
 def examine(compute):
-    """Return the doctor's exit status and each check's result and details."""
     done = compute.status('upgrade', 'check', '--json')
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)['checks']

@@ -56,7 +56,6 @@ def test_the_file_goes_with_the_guest(boot, enabled):
 
 
 def test_qemu_tells_whose_it_is(boot, enabled):
-    """QEMU's command line names Nova, the instance and the kind of memory."""
     guest = boot(enabled, Domain(backing=FILE_BACKED))
     arguments = ' '.join(guest.command_line())
     assert 'manufacturer=OpenStack Foundation,product=OpenStack Nova' in arguments

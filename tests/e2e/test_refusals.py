@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the hook refuses, and with which message the caller of libvirt sees it."""
 
-import json
 import re
 import socket
 from pathlib import Path
@@ -38,17 +37,6 @@ HUGE_PAGES = (
 # What doesn't fit an enabled host: the guest, a host where it can run, the reason.
 MISFITS: dict[str, tuple[dict[str, Any], str | None, str]] = {
     'dram': ({}, 'disabled', NOT_FILE_BACKED),
-    'memfd': ({'backing': MemoryBacking(source='memfd', access='shared')}, None, NOT_FILE_BACKED),
-    'private': (
-        {'backing': MemoryBacking(source='file', access='private')},
-        'enabled',
-        f'its memory is {PRIVATE}',
-    ),
-    'private by default': (
-        {'backing': MemoryBacking(source='file')},
-        None,
-        f'its memory is {PRIVATE}',
-    ),
     'private cell': (
         {'memory': 64, 'cells': (32, 32), 'cell_access': 'private', 'backing': FILE_BACKED},
         'enabled',
@@ -67,7 +55,6 @@ STORE = f'the store {MEMORY_BACKING_DIR}'
 
 
 def assert_refuses_to_start(attempt, compute, domain, reason):
-    """The start fails with the hook's line, and leaves nothing behind."""
     done = attempt(compute.host, domain)
     assert done.returncode
     line = compute.refusal(domain.name, domain.uuid, reason)
@@ -277,7 +264,6 @@ def test_the_mode_follows_the_file(boot, attempt, spare):
 
 
 def test_draining(boot, attempt, spare):
-    """While a host drains, its old guests may restart; others of the old kind may not start."""
     spare.configure('libvirt', file_backed_memory=0)
     with spare.agent():
         old = boot(spare.host, Domain())
@@ -317,21 +303,6 @@ def test_rescue_while_draining(boot, attempt, spare):
         assert_refuses_to_start(attempt, spare, old.domain, NOT_FILE_BACKED)
 
 
-def test_draining_the_other_way(boot, attempt, spare):
-    """The same on a host that was turned off."""
-    with spare.agent():
-        old = boot(spare.host, Domain(backing=FILE_BACKED))
-    spare.configure('libvirt', file_backed_memory=0)
-    with spare.agent() as agent:
-        refused = Domain(backing=FILE_BACKED)
-        assert_refuses_to_start(attempt, spare, refused, FILE_BACKED_HERE)
-        old.destroy()
-        restarted = boot(spare.host, old.domain)
-        restarted.destroy()
-        passes_until(agent, healthy)
-        assert_refuses_to_start(attempt, spare, old.domain, FILE_BACKED_HERE)
-
-
 def test_restored(boot, spare):
     guest = boot(spare.host, Domain())
     spare.host.virsh('define', '/dev/stdin', stdin=guest.domain.xml())
@@ -359,26 +330,3 @@ def test_a_restore_opens_no_door(boot, attempt, spare):
         assert guest.has_pattern()
         guest.destroy()
         assert_refuses_to_start(attempt, spare, guest.domain, NOT_FILE_BACKED)
-
-
-def test_without_a_usable_state_all_pass(attempt, spare, disabled, boot):
-    """Where the hook does not know what the host is, it does not enforce."""
-    with spare.agent():
-        misfit = Domain(memory=16)
-        assert_refuses_to_start(attempt, spare, misfit, NOT_FILE_BACKED)
-    file = spare.host.path(STATE_FILE)
-    text = file.read_text()
-    stale = json.dumps(json.loads(text) | {'valid_until_uptime': 1}, indent=1)
-    other = json.dumps(json.loads(text) | {'version': 2}, indent=1)
-    for useless in (stale, other, text[:-20], None):
-        if useless is None:
-            file.unlink()
-        else:
-            file.write_text(useless)
-        done = attempt(spare.host, misfit)
-        assert not done.returncode, (useless, done.stderr)
-        spare.host.virsh('destroy', misfit.name)
-    moved = boot(disabled, Domain())
-    done = moved.migrate(spare.host)
-    assert not done.returncode, done.stderr
-    assert moved.on(spare.host).has_pattern()

@@ -36,7 +36,6 @@ def alone(request):
 
 @pytest.fixture(scope='session')
 def placement(tmp_path_factory):
-    """The real Placement with noauth2; the token is "admin"."""
     with PlacementServer(tmp_path_factory.mktemp('placement')) as server:
         yield server
 
@@ -59,7 +58,6 @@ def keystone(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def secured_placement(tmp_path_factory, keystone):
-    """A real Placement that asks `keystone` about every token, and is in its catalogue."""
     directory = tmp_path_factory.mktemp('secured-placement')
     with PlacementServer(directory, auth='keystone', keystone=keystone) as server:
         yield server

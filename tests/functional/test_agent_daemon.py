@@ -112,9 +112,6 @@ def test_a_frozen_systemd_does_not_stop_the_agent(host):
             assert child.wait(10) == 0
 
 
-# Passes
-
-
 # SIGTERM
 
 
@@ -208,37 +205,6 @@ def test_debug_is_switched_at_sighup(host, compute):
         assert ' DEBUG ' in overwritten_again()
         host.configure(debug=False)
         assert ' DEBUG ' not in overwritten_again()
-
-
-def test_the_interval_read_at_sighup_is_the_one_that_is_waited(host, placement):
-    """The pass that comes with the clock is a quiet one too."""
-    host.configure('file_backed_memory', interval=3600)
-    with host.ready_daemon() as agent:
-        host.configure('file_backed_memory', interval=5)
-        agent.pass_now()
-        position = len(placement.requests())
-        start = time.monotonic()
-        agent.wait_until(lambda: len(placement.requests()) > position, 'the next pass')
-        assert 4 < time.monotonic() - start < 7
-        assert agent.terminate()[0] == 0
-    path = f'/resource_providers/{host.compute.uuid}/inventories'
-    sent = [(request.method, request.path) for request in placement.requests()[position:]]
-    assert sent == [('GET', path)]
-
-
-def test_a_wrong_value_at_sighup_keeps_the_old(host, compute):
-    """It is logged with the option's name; a correct one is taken."""
-    with host.ready_daemon() as agent:
-        host.configure(debug='perhaps')
-        compute.overwrite_inventory(total=4096)
-        assert 'enabled' in agent.pass_now()
-        assert is_enabled(compute)
-        assert len(agent.log_lines('Configuration not reloaded, the previous one stays')) == 1
-        assert 'debug' in agent.log
-        host.configure(debug=None)
-        host.configure('file_backed_memory', interval=7)
-        agent.pass_now()
-        assert 'interval=7' in agent.log_lines('Configuration reloaded')[-1]
 
 
 # Other writers

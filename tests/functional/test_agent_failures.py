@@ -27,13 +27,11 @@ from tests.services.expected import (
 )
 from tests.services.nova_compute import NovaCompute
 from tests.services.placement import PlacementServer
-from tests.services.process import free_port
 from tests.services.proxy import Answer, HangUp, Proxy
 
 LOGIN_PAGE = Answer(
     200, b'<html><title>Sign in</title>' + b'<p>' * 999, {'Content-Type': 'text/html'}
 )
-BUSY = Answer(503, b'<html>Busy</html>', {'Content-Type': 'text/html', 'Retry-After': '40'})
 
 
 def resetting(request):
@@ -124,18 +122,6 @@ def test_a_failure_is_one_line(host, proxy, compute, placement, at, before, afte
     assert foreign(compute) == others
 
 
-def test_a_daemon_respects_retry_after(host, proxy, compute):
-    """The next pass comes no sooner, unless SIGHUP asks for one."""
-    proxy.before = lambda request: BUSY
-    with host.daemon() as agent:
-        agent.wait_for('STATUS', '503')
-        (line,) = agent.log_lines('503')
-        assert int(re.search(r'next in (\d+) s', line)[1]) >= 40
-        proxy.forget()
-        agent.wait_for('READY', after=agent.reload())
-        assert is_enabled(compute)
-
-
 def test_a_conflict_at_every_write_ends_after_four_tries(host, proxy, compute):
     """Another client is faster each time: all is read again, and at last the reason is logged."""
     times = 0
@@ -157,30 +143,6 @@ def test_a_conflict_at_every_write_ends_after_four_tries(host, proxy, compute):
     assert read.count(f'/resource_providers/{compute.uuid}/inventories') == 4
     added = {f'CUSTOM_RACK_{number}' for number in range(1, 5)}
     assert compute.everything() == before | {'traits': before['traits'] | added}
-
-
-def test_a_conflict_at_one_write_is_retried_from_a_fresh_read(host, proxy, compute):
-    """What came in between is kept: a trait that was not there at the first read."""
-    conflicts = 0
-
-    def once(request):
-        nonlocal conflicts
-        if puts_traits(request, compute) and not conflicts:
-            conflicts = 1
-            compute.change_traits(add={'CUSTOM_JUST_NOW'})
-
-    proxy.before = once
-    assert host.once().is_clean
-    assert conflicts == 1
-    assert is_enabled(compute)
-    assert 'CUSTOM_JUST_NOW' in compute.traits()
-    # The inventory was right already at the second read.
-    written = [request.path for request in proxy.requests if request.method == 'PUT']
-    assert [path.rpartition('/')[2] for path in written if compute.uuid in path] == [
-        'MEMORY_MB',
-        'traits',
-        'traits',
-    ]
 
 
 def test_a_trait_that_vanishes_before_it_is_named_is_created_again(tmp_path):
@@ -234,15 +196,6 @@ def test_slow_answers_are_waited_for(host, proxy, compute):
     assert is_enabled(compute)
 
 
-def test_a_refused_connection_is_logged_with_the_address(host, compute):
-    port = free_port()
-    host.speak_to(f'http://127.0.0.1:{port}')
-    ended = host.once()
-    assert ended.status == 1
-    assert 'connection refused' in ended.line
-    assert f'127.0.0.1:{port}' in ended.line
-
-
 def test_an_unknown_certificate_is_logged_with_the_option_to_set(
     host, placement, compute, tmp_path
 ):
@@ -265,7 +218,6 @@ def test_an_unknown_certificate_is_logged_with_the_option_to_set(
 
 
 def self_signed(path):
-    """Write a certificate for 127.0.0.1 and its key; return the path."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, 'a test')])
     address = x509.IPAddress(ipaddress.ip_address('127.0.0.1'))

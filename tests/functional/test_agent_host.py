@@ -89,14 +89,6 @@ def test_the_state_file_is_written_without_placement_too(host):
     assert state(host).store.path == str(small_store())
 
 
-def test_a_store_smaller_than_the_capacity_closes_the_host(host, compute):
-    host.configure('libvirt', file_backed_memory=2**30)
-    ended = host.once()
-    assert ended.status == 0
-    assert 'cannot hold the capacity: 1073741824 MiB' in ended.line
-    assert own_traits(compute) == {ENABLED_TRAIT, UNHEALTHY_TRAIT}
-
-
 def test_withdrawing_removes_the_state_file(host):
     assert host.once().status == 0
     assert state(host).configured == 'enabled'
@@ -145,10 +137,3 @@ def test_withdrawing_while_the_service_runs_is_refused(host, compute):
         assert 'systemctl disable --now fbm-agent' in ended.line
         assert own_traits(compute) == {ENABLED_TRAIT}
         assert state(host).configured == 'enabled'
-
-
-def test_the_status_names_a_missing_store_and_a_placement_that_is_away(host, store):
-    host.speak_to(AWAY)
-    with host.daemon() as agent:
-        agent.wait_for('STATUS', 'does not exist')
-        assert 'failed: ' in agent.notified('STATUS')[-1][1]

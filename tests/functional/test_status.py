@@ -36,7 +36,6 @@ def status(host, *arguments):
 
 
 def checks(host):
-    """Run the doctor; return its results by their names, and its exit code."""
     ended = status(host, 'upgrade', 'check', '--json')
     assert ended.stderr == ''
     found = json.loads(ended.stdout)['checks']
@@ -44,7 +43,6 @@ def checks(host):
 
 
 def test_a_healthy_host(host, compute):
-    """All checks of Placement succeed, and nothing was written."""
     compute.knows_file_backed_memory(CAPACITY)
     compute.report()
     make_enabled(compute)
@@ -94,11 +92,6 @@ def test_a_configuration_that_forbids_to_run_hides_nothing_else(host):
     assert code == 2
     assert 'set ram_allocation_ratio = 1.0' in found['Configuration'][1]
     assert found['Placement'][0] == 0
-
-
-def test_post_copy_on_a_tmpfs_is_fine(host):
-    host.configure('libvirt', live_migration_permit_post_copy=True)
-    assert checks(host)[0]['Post-copy'] == (0, 'permitted, and the store is in DRAM')
 
 
 def test_a_placement_that_is_away_is_one_failure(host):

@@ -59,7 +59,6 @@ class Guest:
 
     @property
     def pid(self) -> int:
-        """QEMU's process number on the host."""
         return int(self.host.path(f'/run/libvirt/qemu/{self.name}.pid').read_text())
 
     @property
@@ -75,7 +74,6 @@ class Guest:
         return [one for one in self._all_mappings() if one.size in sizes]
 
     def ram_files(self) -> list[Path]:
-        """Its files in the store, seen from outside."""
         # libvirt shortens a name in the name of a directory.
         return sorted(self.host.store_path.glob(f'libvirt/qemu/*-{self.name[:20]}/*'))
 

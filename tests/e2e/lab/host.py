@@ -92,12 +92,10 @@ class LibvirtHost:
     # -- files ------------------------------------------------------------------------------------
 
     def path(self, path: str | Path) -> Path:
-        """Where a file of the host is seen from outside, through all of its mounts."""
         return self.namespaces.path(path)
 
     @property
     def store_path(self) -> Path:
-        """Its memory_backing_dir, seen from outside."""
         return self.path(self.memory_backing_dir or MEMORY_BACKING_DIR)
 
     def mount(self, store: Store, where: str | None = None) -> None:
@@ -124,7 +122,6 @@ class LibvirtHost:
     def run(
         self, *argv: str, check: bool = True, stdin: str = '', timeout: float = 30.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the host to its end; unless `check` is false it has to succeed."""
         return self.namespaces.run(*argv, check=check, stdin=stdin, timeout=timeout)
 
     def process(
@@ -141,7 +138,6 @@ class LibvirtHost:
 
     @property
     def uri(self) -> str:
-        """The libvirt URI by which another host reaches this one."""
         return f'qemu+unix:///system?socket={self.directory}/run/libvirt/libvirt-sock'
 
     @property

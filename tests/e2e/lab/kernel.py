@@ -34,12 +34,10 @@ class Pattern:
     key: int = 0x5EED5EED
 
     def expected(self) -> dict[int, int]:
-        """The value (an unsigned 32-bit number) at each guest-physical address."""
         return {address: address ^ self.key for address in range(PATTERN_START, PATTERN_END, PAGE)}
 
 
 def assemble(pattern: Pattern) -> bytes:
-    """Return the kernel's file, for QEMU's -kernel."""
     # First with the tables anywhere, to learn how long the code is.
     length = len(_code(pattern, gdtr=0, idtr=0))
     code_at = LOAD_ADDRESS + 32

@@ -96,7 +96,6 @@ class Namespaces:
         self._first = 0
 
     def path(self, path: str | Path) -> Path:
-        """Where a file of the host is seen from outside."""
         return Path(f'/proc/{self.first}/root') / str(path).lstrip('/')
 
     @property

@@ -21,20 +21,16 @@ class Tmpfs:
     mib: int
 
     def mount(self, namespaces: Namespaces, where: str, scratch: Path) -> None:
-        """See :class:`Store`."""
         namespaces.run('mount', '-t', 'tmpfs', '-o', f'size={self.mib}m,mode=0755', 'ram', where)
 
 
 @dataclass(frozen=True)
 class Disk:
-    """On a disk: a loop device, whose image goes away with its last mount."""
-
     mib: int
     """XFS needs 300 at least, btrfs 109."""
     kind: str = 'ext4'
 
     def mount(self, namespaces: Namespaces, where: str, scratch: Path) -> None:
-        """See :class:`Store`."""
         image = scratch / 'store.img'
         with image.open('wb') as file:
             file.truncate(self.mib << 20)

@@ -205,7 +205,6 @@ class Server:
         return sorted(found, key=lambda one: one['id'])
 
     def allocations(self) -> dict[str, dict[str, int]]:
-        """Return what Placement holds for it, by the name of the provider."""
         names = {
             one['uuid']: one['name']
             for one in self.api.placement('GET', '/resource_providers')['resource_providers']

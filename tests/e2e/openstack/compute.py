@@ -141,7 +141,6 @@ class ComputeNode(FbmHost):
         self.compute.wait_for_output(UP, timeout=90)
 
     def restart_compute(self) -> None:
-        """Restart nova-compute, which reads its options once."""
         self.compute.kill()
         self.compute.start()
         self.wait_for_compute()

@@ -37,7 +37,6 @@ def cloud(tmp_path_factory):
 
 @pytest.fixture
 def servers(cloud):
-    """The servers of a test: they go at its end."""
     made = []
     yield made
     for server in made:
@@ -58,8 +57,6 @@ def boot(cloud, servers):
 
 @pytest.fixture
 def create(cloud, servers):
-    """Ask for a server; return it when it is settled, whatever has become of it."""
-
     def ask(flavor='plain', **options):
         server = cloud.create(flavor, **options)
         servers.append(server)

@@ -62,7 +62,6 @@ def live_migration(source: str, target: str | None, *, force: bool = False):
 
 
 def page_size(cloud: Cloud, _boot: Boot, create: Boot) -> Outcome:
-    """Boot a server with a page size on an enabled host."""
     cloud.flavor('pages', **{'hw:mem_page_size': 'small'})
     began = time.monotonic()
     shown = create('pages', host='disk').show()

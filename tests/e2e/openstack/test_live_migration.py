@@ -25,7 +25,6 @@ def test_between_stores(cloud, boot):
 
 
 def test_the_scheduler_chooses_its_kind(cloud, boot):
-    """The other enabled host, though the plain one is emptier."""
     server = boot(host='disk')
     counted = server.guest().counter()
     ended = server.live_migrate()

@@ -12,7 +12,6 @@ SHELLS = {'sh': ['/bin/sh'], 'bash': ['/bin/bash', '--posix']}
 
 @pytest.fixture(params=SHELLS)
 def lab(request, tmp_path):
-    """The real files with an enabled host, by each shell that is there."""
     shell = SHELLS[request.param]
     if not shutil.which(shell[0]):
         pytest.skip(f'no {shell[0]}')

@@ -15,7 +15,6 @@ REINSTALL = 'run "fbm-status hook install" as root'
 
 @pytest.fixture
 def hooks_dir(tmp_path):
-    """A directory where the hook has just been installed."""
     path = tmp_path / 'hooks'
     install.install(str(path))
     return path
@@ -26,7 +25,6 @@ def check(hooks_dir):
 
 
 def files(hooks_dir):
-    """The paths of the hook and of its program."""
     return hooks_dir / 'qemu.d' / HOOK, hooks_dir / 'qemu.d' / PROGRAM
 
 

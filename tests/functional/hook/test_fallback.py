@@ -65,7 +65,6 @@ PASSED = 'is let through unchecked'
 
 
 def last_line(done):
-    """Python may have printed its own error before."""
     return done.stderr.splitlines()[-1]
 
 

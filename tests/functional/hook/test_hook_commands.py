@@ -10,7 +10,6 @@ from fbm_placement.hook import install
 
 @pytest.fixture
 def run(tmp_path, capsys):
-    """Run a command line as ``fbm-status`` does; return its exit code, stdout and stderr."""
     hooks_dir = tmp_path / 'hooks'
 
     def run_it(*args):
@@ -42,7 +41,6 @@ def test_install_check_and_remove(run, monkeypatch):
 
 
 def test_check_reports_that_nothing_is_refused(run, monkeypatch, tmp_path):
-    """A hook that does not enforce is as it should be."""
     where = f'--hooks-dir={run.hooks_dir}'
     run('install', where)
     monkeypatch.setenv('RUNTIME_DIRECTORY', str(tmp_path))

@@ -27,8 +27,6 @@ BUDGETS = {
 
 @dataclasses.dataclass
 class Cost:
-    """What one call has asked for, in the thread that made it."""
-
     queries: list[str] = dataclasses.field(default_factory=list)
     requests: list[str] = dataclasses.field(default_factory=list)
 
@@ -50,7 +48,6 @@ class Counter(fixtures.Fixture):
         self.addCleanup(event.remove, Engine, 'before_cursor_execute', self._note_query)
 
     def costs_of(self, owner, method):
-        """Return a list that gets the Cost of each call of a method from now on."""
         costs = []
 
         def counting(function):

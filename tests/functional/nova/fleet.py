@@ -204,7 +204,6 @@ class FleetTestCase(
         return configuration.load(['--config-file', path], prog='fbm-agent', description='')
 
     def agent_pass(self, name, *, on_disk=True, healthy=True):
-        """Let the agent's own code reconcile a host's provider: no state is made by hand."""
         placement = session.connect(self.conf_for_the_agent())
         placement.create_missing_traits(constants.OWN_TRAITS)
         offered = model.Settings(self.memory_of[name], 0, 'kvm', 1.0)
@@ -228,7 +227,6 @@ class FleetTestCase(
         return self.admin_api.get_server(server['id'])['OS-EXT-SRV-ATTR:host']
 
     def eventually(self, read, is_right, seconds=20):
-        """Return what ``read`` returns, as soon as it is right."""
         until = time.monotonic() + seconds
         while not is_right(found := read()):
             if time.monotonic() > until:
@@ -237,7 +235,6 @@ class FleetTestCase(
         return found
 
     def live_migrate(self, server, host=None, status='completed', state='ACTIVE', **body):
-        """Migrate live; return the server when the migration has the status."""
         before = len(self.migrations(server))
         action = {'os-migrateLive': {'host': host, 'block_migration': 'auto', **body}}
         self.admin_api.post_server_action(server['id'], action)

@@ -88,7 +88,6 @@ EARLIER = {
 
 
 def few(names, at_most):
-    """Return a strategy for a few of ``names``, most often none or one."""
     return st.lists(st.sampled_from(sorted(names)), max_size=at_most, unique=True)
 
 
@@ -139,7 +138,6 @@ def request_spec(request):
 
 
 def with_move(asked, request, states):
-    """Return the facts with the live migration that the request is, as if read from Nova."""
     if request['source'] is None:
         return asked
 

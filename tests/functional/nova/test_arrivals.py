@@ -43,7 +43,6 @@ class ArrivalTest(cloud.CloudTestCase):
         self.assertIn(words, text)
 
     def test_boot_forced_to_a_host(self):
-        """Filters are skipped there; pre-filters are not."""
         self.start('disk', 'plain')
         self.refused_at_boot('small pages', az='nova:disk')
         with self.speaking('2.60'):
@@ -128,7 +127,6 @@ class ArrivalTest(cloud.CloudTestCase):
         self.assertEqual('plain', self.host_of(server))
 
     def test_rebuild_is_left_to_nova(self):
-        """In place, on a host that takes no arrival."""
         self.start('disk')
         server = self.guest('plain')
         self.let_agent_pass('disk', healthy=False)
@@ -144,7 +142,6 @@ class ArrivalByTheFilterAloneTest(ArrivalTest):
     REFRESH_INTERVAL = 1
 
     def test_boot_forced_to_a_host(self):
-        """Filters are skipped there, so Nova itself refuses, on the host."""
         self.start('disk')
         self.refused_at_boot('small pages', az='nova:disk')
 

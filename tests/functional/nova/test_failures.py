@@ -22,8 +22,6 @@ NOT_KNOWN = 'File-backed memory: where this instance may go could not be determi
 
 
 class FailureTestCase(cloud.CloudTestCase):
-    """Helpers."""
-
     def placement_is_away(self):
         """Let the requests fail that only this project sends."""
         self.away = True
@@ -50,7 +48,6 @@ class FailureTestCase(cloud.CloudTestCase):
         return set(found.body['traits'])
 
     def assert_reported(self, words, text):
-        """A user reads these words, where there is a pre-filter."""
         if self.PREFILTER:
             self.assertIn(words, text)
         else:
@@ -123,8 +120,6 @@ class PlacementAwayTest(FailureTestCase):
 
 
 class PlacementAwayByTheFilterAloneTest(PlacementAwayTest):
-    """With ``prefilter = false``."""
-
     PREFILTER = False
 
 
@@ -182,8 +177,6 @@ class DatabaseFailureTest(FailureTestCase):
 
 
 class DatabaseFailureByTheFilterAloneTest(DatabaseFailureTest):
-    """With ``prefilter = false``."""
-
     PREFILTER = False
     test_stale_migration_records = None  # type: ignore[assignment]
 

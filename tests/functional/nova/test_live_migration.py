@@ -170,7 +170,5 @@ class DefaultPolicyTest(cloud.CloudTestCase):
 
 
 class DefaultPolicyByTheFilterAloneTest(DefaultPolicyTest):
-    """With ``prefilter = false``."""
-
     PREFILTER = False
     REFRESH_INTERVAL = 1

@@ -23,8 +23,6 @@ class ManyHostsTest(cloud.CloudTestCase):
 
 
 class ManyHostsByTheFilterAloneTest(ManyHostsTest):
-    """With ``prefilter = false``."""
-
     PREFILTER = False
 
     def test_one_fitting_host_of_twenty(self):

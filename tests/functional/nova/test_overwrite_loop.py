@@ -78,7 +78,6 @@ class OverwriteLoopTest(fleet.FleetTestCase):
         return self.inventory('host')['total'] == OFFERED_MIB
 
     def fix(self):
-        """Set file_backed_memory in its nova.conf, and restart nova-compute."""
         self.memory_of['host'] = OFFERED_MIB
         driver = self.computes['host'].driver
         for name in _REPORTING:
