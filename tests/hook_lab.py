@@ -34,7 +34,6 @@ def domain(
     uuid=UUID,
     more='',
 ):
-    """A domain's XML as libvirt writes it, as far as it counts here and somewhat more."""
     numa = f'<cpu mode="custom"><topology sockets="1"/><numa>{cells}</numa></cpu>' if cells else ''
     return f"""<domain type='kvm' id='1'>
   <name>{NAME}</name>
@@ -82,7 +81,6 @@ def store_state(path, mount_point='/dev/shm'):
 
 
 def new_store():
-    """A directory, to be deleted, on a mounted filesystem that isn't the root's; or None."""
     if not os.path.ismount('/dev/shm'):
         return None
     directory = Path(tempfile.mkdtemp(prefix='fbm-hook-', dir='/dev/shm'))
@@ -91,8 +89,6 @@ def new_store():
 
 
 class Lab:
-    """A directory with the hook and a state file."""
-
     def __init__(self, directory, shell=()):
         self.directory = Path(directory)
         self.state_file = self.directory / 'host.json'
@@ -118,7 +114,6 @@ class Lab:
         self.state_file.write_text(json.dumps(state(**changes), indent=1))
 
     def run(self, operation='prepare', xml=None, name=NAME, **more):
-        """Run the hook as libvirt does; return the finished process, stdin and stdout as text."""
         settings = {
             'input': domain() if xml is None else xml,
             'capture_output': True,

@@ -10,7 +10,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def run(*command, cwd, **environment):
-    """Run a command that has to succeed; return what it printed."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith('PBR_')}
     done = subprocess.run(
         command, cwd=cwd, env=kept | environment, capture_output=True, text=True, check=False

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope='session')
 def installed(tmp_path_factory, released):
-    """Install the wheel into an empty environment; return that."""
     directory = tmp_path_factory.mktemp('installed')
     venv.create(directory / 'venv', with_pip=True)
     python = str(directory / 'venv/bin/python')
@@ -49,7 +48,6 @@ def test_data_files_are_where_systemd_looks(installed):
 
 
 def test_the_hook_can_be_installed_from_it(installed, released, tmp_path):
-    """Both of its files are in the wheel, and are put where libvirt runs them."""
     hooks = tmp_path / 'etc/libvirt/hooks'
     hooks.parent.mkdir(parents=True)
     conf = tmp_path / 'nova.conf'

@@ -67,7 +67,6 @@ class AgentHost(NovaConf):
         return self.run('--once', *flags)
 
     def run_argv(self, argv: list[str]) -> 'Ended':
-        """Run any command line on this host until it ends by itself."""
         environment = self.environment()
         return Ended(run(argv, environment=environment, cwd=self.directory, timeout=TIMEOUT))
 
@@ -88,7 +87,6 @@ class AgentHost(NovaConf):
 
     @contextmanager
     def ready_daemon(self, *flags: str, **extra: str) -> Iterator['Daemon']:
-        """Run ``fbm-agent`` as ``daemon`` does, from its first good pass on."""
         with self.daemon(*flags, **extra) as daemon:
             daemon.wait_for('READY')
             yield daemon
@@ -153,7 +151,6 @@ class Daemon:
         return [line for line in self.log.splitlines() if text in line]
 
     def notified(self, *variables: str) -> list[tuple[str, str]]:
-        """Return what systemd got, in order; only these variables, if any are named."""
         return [
             (name, value)
             for message in self.notify.messages
@@ -196,7 +193,6 @@ class Daemon:
         return self.notify.messages[done - 1]['STATUS']
 
     def terminate(self) -> tuple[int, float]:
-        """Send SIGTERM; return the exit status and the seconds that it took."""
         start = time.monotonic()
         self.child.send_signal(signal.SIGTERM)
         return self.child.wait(TIMEOUT), time.monotonic() - start

@@ -189,7 +189,6 @@ class NovaCompute:
     def allocate(
         self, *, memory_mib: int, vcpus: int = 1, disk_gb: int = 1, instance: str | None = None
     ) -> str:
-        """Boot an instance here (or resize this one); return its UUID."""
         instance = instance or str(uuids.uuid4())
         current = self.call('GET', f'/allocations/{instance}', '1.28')
         resources = {'VCPU': vcpus, 'MEMORY_MB': memory_mib, 'DISK_GB': disk_gb}
@@ -238,7 +237,6 @@ class NovaCompute:
                 self.call('PUT', f'/traits/{trait}', '1.6')
 
     def delete(self) -> None:
-        """Remove the provider, as deleting the compute service does; allocations must be gone."""
         self.call('DELETE', self._path, LATEST)
         self._view = None
 
@@ -256,7 +254,6 @@ class NovaCompute:
         return set(self.call('GET', f'{self._path}/traits', LATEST)['traits'])
 
     def generation(self) -> int:
-        """Return the provider's generation: every write, allocations too, raises it."""
         return int(self.call('GET', self._path, LATEST)['generation'])
 
     def allocations(self) -> dict[str, dict[str, int]]:

@@ -20,13 +20,10 @@ class CommandError(RuntimeError):
 
 @dataclass(frozen=True)
 class OpenStackCommand:
-    """Runs `openstack`, on the cloud that the OS_* variables name."""
-
     variables: Mapping[str, str]
 
     @classmethod
     def with_token(cls, url: str, token: str = 'admin') -> Self:
-        """Speak to one service with a fixed token, as for Placement with noauth2."""
         return cls({'OS_AUTH_TYPE': 'admin_token', 'OS_TOKEN': token, 'OS_ENDPOINT': url})
 
     @classmethod

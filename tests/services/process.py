@@ -117,7 +117,6 @@ def run(
     stdin: str = '',
     timeout: float = 30.0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, whatever that is, and return its output as text."""
     return subprocess.run(
         tethered(argv),
         env=child_environment() if environment is None else environment,
@@ -205,7 +204,6 @@ class ChildProcess:
         return self
 
     def wait_for_output(self, text: str, *, after: int = 0, timeout: float = 30.0) -> Self:
-        """Wait until the output holds the text, from the position `after` on."""
         return self.wait_until(
             lambda: text in self.output[after:], f'{text!r} in its log', timeout
         )

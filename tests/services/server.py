@@ -62,7 +62,6 @@ class Server:
         return self.child.log
 
     def start(self) -> Self:
-        """Start it, and return when it takes connections; without a configuration, prepare it."""
         if not (self.directory / f'{self.service}.conf').exists():
             self.prepare()
         self.child.start()

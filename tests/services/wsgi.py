@@ -16,7 +16,6 @@ APPLICATIONS = {
 
 
 def serving(port: int | str) -> str:
-    """Return the line that the server prints as soon as its port takes connections."""
     return f'serving on 127.0.0.1:{port}'
 
 

@@ -54,8 +54,6 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def nova_conf(home):
-    """Write nova.conf with [placement] and state_path, and what a test adds; return a loader."""
-
     def write(text='', *args):
         home.write(
             f'[DEFAULT]\nstate_path = {home.path}/state\n{nova_conf_text.PLACEMENT}{text}',
@@ -67,14 +65,12 @@ def nova_conf(home):
 
 @pytest.fixture
 def http():
-    """Catch every HTTP request; an unexpected one is an error."""
     with requests_mock_module.Mocker() as mocker:
         yield mocker
 
 
 @pytest.fixture
 def placement(http):
-    """Return a stand-in for Placement that knows one compute node."""
     fake = fake_placement.FakePlacement()
     fake.install(http)
     return fake

@@ -39,8 +39,6 @@ class Provider:
 
 
 class FakePlacement:
-    """Answers as Placement does at microversion 1.26."""
-
     def __init__(self):
         self.providers = {UUID: Provider()}
         self.traits = set(TRAITS)
@@ -70,12 +68,10 @@ class FakePlacement:
         return self.requests[before:]
 
     def write_inventory(self, **changes):
-        """Write MEMORY_MB as another client."""
         self.node.inventories['MEMORY_MB'] = inventory(**changes)
         self.node.generation += 1
 
     def allocate(self, mib, consumer='c1'):
-        """Give an instance memory; 0 takes it away."""
         self.node.allocations.pop(consumer, None)
         if mib:
             self.node.allocations[consumer] = {'resources': {'MEMORY_MB': mib, 'VCPU': 1}}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fbm-agent`` from its command line to its exit code, over a Placement in memory."""
 
+import functools
 import importlib.metadata
 import signal
 import socket
@@ -23,14 +24,12 @@ WANTED = fake_placement.inventory(total=1048576, reserved=0, ratio=1.0)
 
 @pytest.fixture
 def host(nova_conf, compute_id):
-    """Configure this host; return what writes nova.conf."""
     compute_id()
     nova_conf(ENABLED)
     return nova_conf
 
 
 def test_once(host, placement, capsys):
-    """One pass, one line, exit code 0; again: nothing to do, 0 too."""
     assert command.main(['--once']) == 0
     assert placement.node.inventories['MEMORY_MB'] == WANTED
     out, err = capsys.readouterr()
@@ -58,7 +57,6 @@ def test_once_on_a_disabled_host(host, placement, capsys):
 )
 @pytest.mark.parametrize('flag', ['--once', '--dry-run', '--withdraw'])
 def test_a_failure_exits_1(host, placement, capsys, flag, failure, text):
-    """The reason is on stderr in one line."""
     placement.failure = failure
     assert command.main([flag]) == 1
     out, err = capsys.readouterr()
@@ -94,7 +92,6 @@ def test_a_forbidden_configuration_exits_2(host, placement, capsys, args):
 
 
 def test_no_configuration_exits_2(home, capsys):
-    """The reason names the files that were expected."""
     assert command.main(['--once']) == 2
     assert capsys.readouterr().err.startswith('fbm-agent: no configuration: expected nova.conf')
 
@@ -119,15 +116,10 @@ def test_interrupted_exits_130(host, monkeypatch, capsys):
     assert capsys.readouterr().err == ''
 
 
-def test_arguments_come_from_the_command_line(host, placement, monkeypatch):
+def test_dry_run(host, placement, capsys, monkeypatch):
+    """A small table; 1, as Placement is not as it should be."""
     monkeypatch.setattr('sys.argv', ['fbm-agent', '--dry-run'])
     assert command.main() == 1
-    assert placement.writes == []
-
-
-def test_dry_run(host, placement, capsys):
-    """A small table; 1, as Placement is not as it should be."""
-    assert command.main(['--dry-run']) == 1
     out, err = capsys.readouterr()
     assert [line.rstrip() for line in out.splitlines()] == [
         f'Resource provider {NAME} ({UUID})',
@@ -142,18 +134,12 @@ def test_dry_run(host, placement, capsys):
     assert err.startswith('fbm-agent: dry run, nothing was written')
     assert len(err.splitlines()) == 1
     assert placement.writes == []
-
-
-def test_dry_run_where_nothing_differs(host, placement, capsys):
     assert command.main(['--once']) == 0
     capsys.readouterr()
     assert command.main(['--dry-run']) == 0
     out, err = capsys.readouterr()
     assert 'As it should be: enabled' in out
     assert err == ''
-
-
-def test_dry_run_before_nova_compute_has_reported(host, placement, capsys):
     placement.node.inventories.clear()
     assert command.main(['--dry-run']) == 1
     assert 'is nova-compute running on this host?' in capsys.readouterr().out
@@ -185,7 +171,6 @@ def test_warnings_and_errors_are_on_stderr(host, placement, capsys):
 
 
 def test_debug_shows_no_secret(host, placement, capsys):
-    """--debug shows the requests on stderr, but not the token."""
     assert command.main(['--once', '--debug']) == 0
     out, err = capsys.readouterr()
     assert '/resource_providers/' in err
@@ -193,7 +178,6 @@ def test_debug_shows_no_secret(host, placement, capsys):
 
 
 def test_help(capsys):
-    """The modes, the files, the signals and the exit codes."""
     assert command.main(['--help']) == 0
     text = ' '.join(capsys.readouterr().out.split())
     parts = (
@@ -299,32 +283,34 @@ def test_service(host, placement, service, home):
     assert TOKEN not in text
 
 
-def test_service_sends_no_request_once_asked_to_end(host, placement, monkeypatch, tmp_path):
-    """SIGTERM during a request: that one is finished, the next one isn't sent."""
+@pytest.fixture
+def terminate(host, monkeypatch, tmp_path):
+    """Return a function that sends SIGTERM to a service without systemd."""
     monkeypatch.delenv('NOTIFY_SOCKET', raising=False)
     host(ENABLED + f'[DEFAULT]\nlog_file = {tmp_path}/agent.log\n')
-    thread_id = threading.get_ident()
+    return functools.partial(signal.pthread_kill, threading.get_ident(), signal.SIGTERM)
+
+
+def test_service_sends_no_request_once_asked_to_end(placement, terminate):
+    """SIGTERM during a request: that one is finished, the next one isn't sent."""
 
     def before(method, path):
         if len(placement.requests) == 3:
-            signal.pthread_kill(thread_id, signal.SIGTERM)
+            terminate()
 
     placement.before = before
     assert command.main([]) == 0
     assert len(placement.requests) == 3
 
 
-def test_a_wait_within_a_pass_ends_at_once(host, placement, monkeypatch, tmp_path):
+def test_a_wait_within_a_pass_ends_at_once(placement, monkeypatch, terminate):
     """SIGTERM while the agent waits after a conflict ends the wait, and no try follows."""
-    monkeypatch.delenv('NOTIFY_SOCKET', raising=False)
     monkeypatch.setattr(reconcile, 'FIRST_CONFLICT_WAIT_SECONDS', 40.0)
-    host(ENABLED + f'[DEFAULT]\nlog_file = {tmp_path}/agent.log\n')
-    thread_id = threading.get_ident()
 
     def before(method, path):
         if path.endswith('/inventories/MEMORY_MB'):
             placement.node.generation += 1
-            signal.pthread_kill(thread_id, signal.SIGTERM)
+            terminate()
 
     placement.before = before
     begin = time.monotonic()

@@ -54,7 +54,6 @@ NO_SECTION = (
 
 
 def messages_in(tree: ast.AST, *, all_strings: bool) -> Iterator[str]:
-    """Return the messages at a node and below."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue  # A docstring.
@@ -103,7 +102,6 @@ def quotes(quote: str, message: str) -> bool:
 
 @pytest.fixture(scope='module')
 def messages() -> dict[str, str]:
-    """Return where each message is."""
     found = {}
     for path in sorted(REPOSITORY.glob('fbm_*/**/*.py')):
         name = str(path.relative_to(REPOSITORY))
@@ -119,7 +117,6 @@ def guide() -> list[str]:
 
 
 def missing(messages: dict[str, str], guide: list[str]) -> list[str]:
-    """Return the messages that the guide does not quote."""
     return [
         f'{where}: {text}'
         for text, where in messages.items()

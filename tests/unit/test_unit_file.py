@@ -21,7 +21,6 @@ needs_analyze = pytest.mark.skipif(
 
 
 def parse(text):
-    """Read a unit as {section: {key: [values in order]}}; configparser refuses repeated keys."""
     unit = {}
     for line in text.splitlines():
         if not line.strip() or line.startswith(('#', ';')):

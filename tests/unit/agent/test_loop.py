@@ -218,28 +218,28 @@ def test_a_long_outage_is_logged_ever_more_rarely(world, log):
     assert messages[18] == 'STATUS=try 19 failed: away, 18 s'
 
 
-def test_another_failure_is_logged_at_once(world, log):
-    away, wrong = errors.PlacementError('away'), errors.PlacementError('"x" is refused')
-    world.results = [*[away] * 4, *[wrong] * 3, away, away, errors.StopRequested()]
-    run(world)
-    assert failures(log) == [
-        'away (try 1',
-        'away (try 2',
-        'away (try 4',
-        '"x" is refused (try 5',
-        'away (try 8',
-    ]
+AWAY, WRONG = errors.PlacementError('away'), errors.PlacementError('"x" is refused')
 
 
-def test_a_new_outage_is_logged_from_its_beginning(world, log):
-    away = errors.PlacementError('away')
-    world.results = [away, GOOD, away, GOOD, errors.StopRequested()]
+@pytest.mark.parametrize(
+    ('results', 'logged'),
+    [
+        # Another failure is logged at once, and does not begin a new outage.
+        (
+            [*[AWAY] * 4, *[WRONG] * 3, AWAY, AWAY],
+            ['away 1', 'away 2', 'away 4', '"x" is refused 5', 'away 8'],
+        ),
+        # A new outage is logged from its beginning.
+        ([AWAY, GOOD, AWAY, GOOD], ['away 1', 'away 1']),
+    ],
+)
+def test_which_failures_are_logged(world, log, results, logged):
+    world.results = [*results, errors.StopRequested()]
     run(world)
-    assert failures(log) == ['away (try 1', 'away (try 1']
+    assert [line.replace('(try ', '') for line in failures(log)] == logged
 
 
 def test_conflicts_are_no_outage(world, log):
-    """They are logged ever more rarely, also with good passes in between."""
     conflict = errors.ConflictError('409')
     world.results = [GOOD, conflict, conflict, GOOD, conflict, conflict, errors.StopRequested()]
     run(world)

@@ -82,7 +82,6 @@ def test_no_compute_id(home):
 
 
 def test_compute_id_in_state_path(nova_conf, compute_id):
-    """Nova writes it into state_path."""
     path = compute_id()
     assert provider.read_compute_ids(nova_conf()) == {path: UUID}
 
@@ -153,8 +152,6 @@ def test_a_directory_in_the_place_of_compute_id(nova_conf, home):
 
 
 def resolver(monkeypatch, plain, canonical):
-    """Let this host have a name, and the resolver know one, or raise."""
-
     def getaddrinfo(name, port, **kwargs):
         assert (name, kwargs) == (plain, {'flags': socket.AI_CANONNAME})
         if isinstance(canonical, Exception):
@@ -204,46 +201,46 @@ def test_found(client, lookup):
     assert provider.find_provider(client, lookup) == Provider(UUID, NAME, is_root=True)
 
 
+HOSTNAME = "this host's name"
+NOT_FOUND = {
+    Lookup('/a/compute_id', uuid=OTHER_UUID): f'UUID {OTHER_UUID} (from /a/compute_id)',
+    Lookup(OPTION, names=('node7',)): f'name node7 (from {OPTION})',
+    Lookup(HOSTNAME, names=('h.example', 'h')): f'name h.example or h (from {HOSTNAME})',
+}
+NOVA_COMPUTE = 'is it running on this host?'
+SEVERAL = f'{NAME} ({UUID}), compute1 ({OTHER_UUID})'
+CHILD = f'resource provider pgpu0 ({OTHER_UUID}), found by '
+
+
 @pytest.mark.parametrize(
-    ('lookup', 'text'),
+    ('others', 'lookup', 'begin', 'part'),
     [
-        (Lookup('/a/compute_id', uuid=OTHER_UUID), f'UUID {OTHER_UUID} (from /a/compute_id)'),
-        (Lookup(OPTION, names=('node7',)), f'name node7 (from {OPTION})'),
+        *(
+            ({}, lookup, f'Placement has no resource provider with {text};', NOVA_COMPUTE)
+            for lookup, text in NOT_FOUND.items()
+        ),
         (
-            Lookup("this host's name", names=('h.example', 'h')),
-            "name h.example or h (from this host's name)",
+            {'name': 'compute1'},
+            Lookup(HOSTNAME, names=(NAME, 'compute1')),
+            'several resource providers fit name',
+            SEVERAL,
+        ),
+        # A nested provider (a GPU, a NUMA node) isn't the compute node.
+        *(
+            ({'name': 'pgpu0', 'parent': UUID}, lookup, CHILD, 'has a parent')
+            for lookup in (Lookup('x', uuid=OTHER_UUID), Lookup('x', names=('pgpu0',)))
         ),
     ],
 )
-def test_none(client, placement, lookup, text):
+def test_not_found(client, placement, others, lookup, begin, part):
     """What was searched for, where that comes from, the usual cause, and how to fix it."""
+    if others:
+        placement.providers[OTHER_UUID] = fake_placement.Provider(OTHER_UUID, **others)
     with pytest.raises(errors.NotReadyError) as caught:
         provider.find_provider(client, lookup)
     line = str(caught.value)
-    assert line.startswith(f'Placement has no resource provider with {text};')
-    assert 'is it running on this host?' in line
-    assert HOW in line
-
-
-def test_several(client, placement):
-    placement.providers[OTHER_UUID] = fake_placement.Provider(OTHER_UUID, 'compute1')
-    with pytest.raises(errors.NotReadyError) as caught:
-        provider.find_provider(client, Lookup("this host's name", names=(NAME, 'compute1')))
-    line = str(caught.value)
-    assert line.startswith('several resource providers fit name')
-    assert f'{NAME} ({UUID}), compute1 ({OTHER_UUID})' in line
-    assert HOW in line
-
-
-@pytest.mark.parametrize('lookup', [Lookup('x', uuid=OTHER_UUID), Lookup('x', names=('pgpu0',))])
-def test_child(client, placement, lookup):
-    """A nested provider (a GPU, a NUMA node) isn't the compute node."""
-    placement.providers[OTHER_UUID] = fake_placement.Provider(OTHER_UUID, 'pgpu0', parent=UUID)
-    with pytest.raises(errors.NotReadyError) as caught:
-        provider.find_provider(client, lookup)
-    line = str(caught.value)
-    assert line.startswith(f'resource provider pgpu0 ({OTHER_UUID}), found by ')
-    assert 'has a parent' in line
+    assert line.startswith(begin)
+    assert part in line
     assert HOW in line
 
 

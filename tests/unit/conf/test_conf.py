@@ -19,7 +19,6 @@ from fbm_placement.placement import session
 
 
 def refusal(home, *args):
-    """Return the one reason for which the files aren't taken."""
     with pytest.raises(errors.ConfigurationError) as caught:
         home.load(*args)
     (reason,) = caught.value.reasons
@@ -67,7 +66,6 @@ def test_named_files_replace_the_default_ones(home, tmp_path):
 
 
 def test_options_of_nova_that_are_not_known_are_ignored(home):
-    """nova.conf is full of what the agent has no use for."""
     home.write('[DEFAULT]\ntransport_url = rabbit://\n[filter_scheduler]\nhost_subset_size = 1\n')
     assert home.load().host
 
@@ -234,7 +232,6 @@ def test_without_nova(home, monkeypatch):
 
 
 def test_no_module_names_nova():
-    """The agent's side never imports Nova."""
     folder = pathlib.Path(fbm_placement.__file__).parent
     for path in folder.rglob('*.py'):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -252,12 +249,3 @@ def test_version(home, capsys):
         home.load('--version')
     assert caught.value.code == 0
     assert fbm_placement.version() in capsys.readouterr().out
-
-
-def test_an_unknown_flag_is_a_wrong_call(home, capsys):
-    """Argparse's own exit code for a wrong call is 2 as well."""
-    home.write('')
-    with pytest.raises(SystemExit) as caught:
-        home.load('--nonsense')
-    assert caught.value.code == 2
-    assert '--nonsense' in capsys.readouterr().err

@@ -17,7 +17,6 @@ INTERVAL = '[file_backed_memory]interval'
 
 
 def conf_text(capacity='4096', virt_type='kvm', ratio='1.0', reserve='0'):
-    """Return the four lines; None leaves one out."""
     lines = {
         'ram_allocation_ratio': ratio,
         'reserved_host_memory_mb': reserve,
@@ -79,7 +78,6 @@ def test_defaults_are_those_of_nova(home):
     ],
 )
 def test_wrong_value(home, lines, begins, expected):
-    """One reason, in one line, without Python in it."""
     (reason,) = reasons_for(home, conf_text(**lines))
     assert reason.startswith(begins)
     assert expected in reason

@@ -96,7 +96,6 @@ def result(check, changes):
 
 
 def not_good(changes):
-    """Return the code of each check that is no success."""
     codes = {name: result(name, changes).split()[0] for name, _ in CHECKS}
     return {name: code for name, code in codes.items() if code != 'SUCCESS'}
 

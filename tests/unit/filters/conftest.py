@@ -50,8 +50,6 @@ def placement(placement, monkeypatch):
 
 @pytest.fixture
 def clock():
-    """Return a clock that a test sets: ``clock.now``."""
-
     class Clock(types.SimpleNamespace):
         def __call__(self):
             return self.now

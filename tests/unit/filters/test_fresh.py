@@ -13,8 +13,6 @@ CONTEXT = nova_context.get_admin_context()
 
 
 class Source:
-    """Counts what is fetched; ``now`` is the clock."""
-
     def __init__(self):
         self.fetched = 0
         self.now = 0.0

@@ -142,7 +142,6 @@ def test_without_any_snapshot(alone, placement) -> None:
 
 
 def test_a_wrong_option_ends_nova_scheduler_at_its_start(tmp_path, monkeypatch, nova_list) -> None:
-    """Not a request later."""
     path = tmp_path / 'nova.conf'
     path.write_text('[file_backed_memory]\nrefresh_interval = 0\n')
     conf = cfg.ConfigOpts()
@@ -153,6 +152,5 @@ def test_a_wrong_option_ends_nova_scheduler_at_its_start(tmp_path, monkeypatch, 
 
 
 def test_nova_calls_it_once_for_a_request() -> None:
-    """And for no rebuild."""
     assert host_filter.FileBackedMemoryFilter.RUN_ON_REBUILD is False
     assert host_filter.FileBackedMemoryFilter.run_filter_once_per_request is True

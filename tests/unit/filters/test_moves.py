@@ -20,7 +20,6 @@ ENABLED = frozenset({'CUSTOM_FILE_BACKED_MEMORY'})
 
 @pytest.fixture(autouse=True)
 def database(monkeypatch):
-    """Nova's databases: the host `one` with a compute node, `two` with two of them."""
     found = {'one': ['one.example.org'], 'two': ['a', 'b']}
 
     def get_all_by_host(_context, host):
@@ -42,7 +41,6 @@ def database(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def providers(placement):
-    """Placement knows the nodes: the first is enabled."""
     traits = {UUIDS[0]: {*ENABLED, 'COMPUTE_NODE'}, UUIDS[1]: set()}
     placement.providers = {one: Provider(one, one, traits=own) for one, own in traits.items()}
 
@@ -59,7 +57,6 @@ def providers(placement):
     ],
 )
 def test_is_a_move(asked, is_one) -> None:
-    """It is limited to a cell, or allowed to leave it."""
     assert moves.is_move(asked) is is_one
 
 
@@ -105,6 +102,5 @@ def test_named_host(asked, host) -> None:
 
 
 def test_the_cell_of_a_move_is_known(database) -> None:
-    """It costs no query."""
     assert moves.named_host(CONTEXT, to(host='one', cell=CELL)) == ONE
     database.mapping.assert_not_called()

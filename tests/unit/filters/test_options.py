@@ -22,7 +22,6 @@ def conf(tmp_path):
 
 
 def test_defaults(conf) -> None:
-    """Everything may go anywhere but where it can't be."""
     assert options.read_policy(conf()) == Policy('any', frozenset(NEEDS))
     assert conf().file_backed_memory.prefilter is True
     assert conf().file_backed_memory.refresh_interval == 60

@@ -53,7 +53,6 @@ def test_the_answer_goes_into_the_request() -> None:
 
 
 def test_a_plain_request_stays_off_unhealthy_hosts_only() -> None:
-    """No other trait is added."""
     asked = spec()
     run(asked)
     assert asked.root_required == set()

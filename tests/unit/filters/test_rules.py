@@ -34,7 +34,6 @@ def open_to(facts: RequestFacts, policy: Policy | None = None) -> set[str]:
 
 
 def fitting(answer: rules.Answer) -> set[str]:
-    """Return the kinds of hosts that Placement leaves."""
     return {
         name
         for name, traits in HOSTS.items()
@@ -85,7 +84,6 @@ def on(traits: frozenset[str], name: str = 'compute-1') -> SchedulerHost:
     ],
 )
 def test_row(facts: RequestFacts, hosts: set[str]) -> None:
-    """One row of the table, with every need on the list and the default policy."""
     assert open_to(facts) == hosts
 
 
@@ -126,7 +124,6 @@ WANTS_DISK = 'trait:CUSTOM_FILE_BACKED_MEMORY_DISK=required'
     ],
 )
 def test_a_contradiction_names_both_sides(facts: RequestFacts, sides: list[str]) -> None:
-    """And what to do."""
     refusal = decide(facts, Policy()).refusal
     assert refusal is not None
     assert refusal.startswith('File-backed memory: ')
@@ -146,7 +143,6 @@ def test_a_contradiction_names_both_sides(facts: RequestFacts, sides: list[str])
 def test_a_named_host_that_does_not_fit_is_named(
     source: frozenset[str], destination: frozenset[str], reported: str
 ) -> None:
-    """With the rule, and what to do."""
     facts = asking(source=on(source), destination=on(destination, 'compute-2'))
     refusal = decide(facts, Policy()).refusal
     assert refusal is not None

@@ -52,7 +52,6 @@ class FakeHost:
         return file
 
     def configured(self, state, valid=3600):
-        """Write the state of the host as the agent does."""
         now = int(state_file.uptime())
         written = HostState('fbm-agent 1', 'host', 'noon', now + valid, 'enforce', state)
         state_file.write(written, state_file.path())

@@ -24,7 +24,6 @@ def enabled(host):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Return a function that makes stdin a terminal on which an answer was typed."""
     opened = []
 
     def answer(text):

@@ -15,7 +15,6 @@ RAM = '/var/lib/nova/ram/libvirt/qemu'
 def region(
     path, permissions='rw-s', size=64, device='08:10', inode=77, start=0x7F0000000000
 ) -> str:
-    """Write a line as the kernel does; size in MiB."""
     end = start + int(size * 2**20)
     return f'{start:x}-{end:x} {permissions} 00000000 {device} {inode:<26} {path}\n'
 

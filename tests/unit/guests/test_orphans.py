@@ -19,7 +19,6 @@ GUEST = '1-instance-00000001'
 
 
 def mapped(path, mode, flags, protection):
-    """Map a file and close its descriptor."""
     with path.open(mode) as file:
         return mmap.mmap(file.fileno(), 0, flags, protection)
 
@@ -33,7 +32,6 @@ USES = {
 
 @pytest.fixture
 def leases(monkeypatch):
-    """Return a function that changes what the kernel answers to who wants a lease."""
     real = orphans.fcntl.fcntl
 
     def change(answer):
@@ -57,7 +55,6 @@ def found(host, used=()):
 
 
 def remove(listed, *, later=120):
-    """Remove orphans, when even what was changed just now is old."""
     return orphans.remove(listed, time.time() + later)
 
 

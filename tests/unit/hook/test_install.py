@@ -12,7 +12,6 @@ from tests.hook_lab import HOOK, MODES, NEW, OLD, PROGRAM
 
 @pytest.fixture
 def hooks_dir(tmp_path):
-    """Where libvirt searches for hooks, below its directory of configuration."""
     path = tmp_path / 'libvirt' / 'hooks'
     (path / 'qemu.d').mkdir(parents=True)
     return path

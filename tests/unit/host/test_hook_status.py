@@ -9,7 +9,6 @@ from fbm_placement.host import hook_status
 
 @pytest.fixture
 def hooks(tmp_path):
-    """An installed hook, and a python."""
     (tmp_path / 'hooks').mkdir()
     (tmp_path / 'python3').touch()
     install.install(str(tmp_path / 'hooks'))
@@ -26,7 +25,6 @@ def test_a_whole_hook_is_no_problem(hooks):
 
 @pytest.mark.parametrize('missing', ['hooks/qemu.d/50-file-backed-memory.py', 'python3'])
 def test_half_a_hook_closes_the_host(hooks, missing):
-    """But only where it refuses guests."""
     (hooks / missing).unlink()
     (reason,) = found(hooks)
     assert f'refuses every Nova guest: {hooks / missing} is missing' in reason.text

@@ -77,7 +77,6 @@ class World:
         return self.view(settings).facts
 
     def problems(self, settings=ON):
-        """Return the texts of all problems that a check finds."""
         return [problem.text for problem in self.facts(settings).unhealthy]
 
 
@@ -119,7 +118,6 @@ def test_the_store_need_not_hold_the_reserve(world):
 
 
 def test_a_disabled_host_without_guests_is_so_at_once(world):
-    """Its store is not checked."""
     world.store = replace(world.store, mount=None)
     assert world.view(OFF) == HostView(HostFacts())
     assert world.asked == []

@@ -16,7 +16,6 @@ from fbm_placement.model import Store
 
 
 def children():
-    """Return this process's children, zombies included."""
     path = f'/proc/self/task/{os.getpid()}/children'
     with open(path, encoding='ascii') as file:
         return file.read().split()

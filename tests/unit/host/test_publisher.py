@@ -28,7 +28,6 @@ def publisher():
 
 @pytest.fixture
 def logged(caplog, publisher):
-    """Publish a check; return what that logged."""
     caplog.set_level(logging.INFO, logger='fbm_placement')
 
     def publish(one):

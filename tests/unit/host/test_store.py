@@ -14,7 +14,6 @@ from fbm_placement.model import Backing, Guest, Mount, Store
 
 @pytest.fixture
 def directory(tmp_path):
-    """Return a store in which libvirt has made its directories."""
     (tmp_path / 'store/libvirt/qemu').mkdir(parents=True, mode=0o750)
     return tmp_path / 'store'
 

@@ -24,25 +24,20 @@ GENERATION = {'resource_provider_generation': 7}
 
 
 class Transport:
-    """Gives one answer to each request, and keeps what was sent."""
-
     def __init__(self, *answers):
         self.answers = list(answers)
         self.sent = []
 
     def get(self, path, **params):
-        """Answer."""
         self.sent.append(('GET', path, params))
         return self.answers.pop(0)
 
     def put(self, path, body=None):
-        """Answer."""
         self.sent.append(('PUT', path, body))
         return self.answers.pop(0)
 
 
 def provider(parent):
-    """Return a provider as Placement answers it."""
     return {'uuid': UUID, 'name': 'a&b', 'generation': 1, 'parent_provider_uuid': parent}
 
 
@@ -67,7 +62,6 @@ REQUESTS = {
 
 
 def allocations(*resources):
-    """Return consumers with these resources."""
     return {'allocations': {str(n): {'resources': one} for n, one in enumerate(resources)}}
 
 
@@ -110,7 +104,6 @@ def test_one_request(call, answer, result):
 
 
 def test_only_missing_traits_are_created():
-    """One request shows what is there; one each creates the rest."""
     transport = Transport({'traits': ['CUSTOM_B']}, {}, {})
     created = PlacementClient(transport).create_missing_traits(
         {'CUSTOM_C', 'CUSTOM_B', 'CUSTOM_A'}

@@ -54,8 +54,6 @@ def debug_log(caplog):
 
 @pytest.fixture
 def transport_for(home, debug_log):
-    """Return a function that makes a transport for a nova.conf."""
-
     def make(text, **kwargs):
         home.write(text)
         return connect(home.load(), **kwargs).transport
@@ -65,13 +63,11 @@ def transport_for(home, debug_log):
 
 @pytest.fixture
 def transport(nova_conf, debug_log):
-    """Return a transport with a token that needs no Keystone."""
     return connect(nova_conf()).transport
 
 
 @pytest.fixture
 def password_transport(transport_for):
-    """Return a transport that gets a token from Keystone first."""
     return transport_for(V3PASSWORD)
 
 
@@ -97,7 +93,6 @@ def line_of(transport):
 
 
 def test_get(transport, http):
-    """Each request names the microversion and the agent, and accepts JSON."""
     http.get(URL + PATH, json={})
     transport.get(PATH, name='a b')
     (sent,) = http.request_history
@@ -109,7 +104,6 @@ def test_get(transport, http):
 
 
 def test_put_sends_json(transport, http):
-    """A body is sent as JSON, with all headers."""
     http.put(URL + PATH, json={'b': 2})
     assert transport.put(PATH, {'a': 1}) == {'b': 2}
     (sent,) = http.request_history
@@ -277,7 +271,6 @@ def test_a_refused_token_is_renewed_once(password_transport, http):
 
 
 def in_seconds(seconds):
-    """Return a point in time as Retry-After has it."""
     then = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
     return email.utils.format_datetime(then, usegmt=True)
 
@@ -298,7 +291,6 @@ def in_seconds(seconds):
     ],
 )
 def test_retry_after(transport, http, status, value, low, high):
-    """The service asks to wait, in seconds or until a date; not beyond an hour."""
     value = value() if callable(value) else value
     http.get(URL + PATH, status_code=status, headers={'Retry-After': value}, text='later')
     assert low <= failure(lambda: transport.get(PATH)).retry_after <= high
@@ -317,7 +309,6 @@ def test_retry_after(transport, http, status, value, low, high):
     ],
 )
 def test_retry_after_without_a_time(transport, http, value):
-    """It counts as none."""
     http.get(URL + PATH, status_code=503, headers={'Retry-After': value}, text='later')
     assert failure(lambda: transport.get(PATH)).retry_after is None
 
@@ -326,8 +317,6 @@ def test_retry_after_without_a_time(transport, http, value):
 
 
 def connection_fails(monkeypatch, exc):
-    """Let each new connection fail with ``exc``."""
-
     def refuse(*args, **kwargs):
         raise exc
 
@@ -336,7 +325,6 @@ def connection_fails(monkeypatch, exc):
 
 @pytest.fixture
 def peer(monkeypatch):
-    """Return the server's end of the next connection, in this process."""
     ours, theirs = socket.socketpair()
     ours.settimeout(0.05)
     monkeypatch.setattr(urllib3.util.connection, 'create_connection', lambda *a, **k: ours)
@@ -458,7 +446,6 @@ def test_the_token_and_the_endpoint_come_from_keystone(password_transport, http,
     [{'service': None}, {'service': 'compute'}, {'interface': 'admin'}, {'region_id': 'Two'}],
 )
 def test_no_endpoint(password_transport, http, catalogue):
-    """A catalogue without the endpoint: what was expected, and the options for it."""
     keystone(http, **catalogue)
     line = line_of(password_transport)
     assert 'the service catalogue has no such endpoint' in line
@@ -467,7 +454,6 @@ def test_no_endpoint(password_transport, http, catalogue):
 
 
 def test_keystone_refuses(password_transport, http):
-    """A wrong password is recognized."""
     body = {'error': {'code': 401, 'message': 'requires authentication', 'title': 'Unauthorized'}}
     http.post(TOKENS_URL, status_code=401, json=body)
     line = line_of(password_transport)

@@ -13,7 +13,6 @@ WANTED = Inventory(
 
 
 def reported(**changes):
-    """Return an inventory of the form that nova-compute reports."""
     seen = dataclasses.replace(WANTED, **changes)
     return dataclasses.replace(seen, max_unit=seen.total)
 

@@ -37,7 +37,6 @@ DRAINING = HostFacts(draining=True, unhealthy=(Problem('draining', 'draining: 2 
 def observed(
     inventory: Inventory | None = GOOD, traits: frozenset[str] = FBM | DISK, allocated_mib: int = 0
 ) -> Observation:
-    """Return what Placement has, beside foreign traits."""
     return Observation(7, inventory, FOREIGN | traits, allocated_mib, consumers=3)
 
 
