@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a guest's memory is, from its process's mappings (proc_pid_maps(5)).
 
-QEMU maps memory that has a name (a file, a memfd) once and whole; what it maps without a name is
-guest memory and its own heap alike, so the DRAM of a guest is what the named parts leave of its
-size.
+QEMU maps memory that has a name (a file, a memfd) once and whole, and the rest as it does its own
+heap: so the DRAM of a guest is what the named parts leave of its size.
 """
 
 import contextlib

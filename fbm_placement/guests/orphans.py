@@ -48,7 +48,6 @@ class Orphan:
     store: str
     """memory_backing_dir."""
     directory: str
-    """Of the guest."""
     name: str
     inode: tuple[int, int]
     """st_dev and st_ino."""
@@ -62,12 +61,10 @@ class Orphan:
 
     @property
     def path(self) -> str:
-        """Where it is, or was."""
         return os.path.join(self.store, constants.RAM_DIRECTORY, self.directory, self.name)
 
     @property
     def removed(self) -> bool:
-        """Whether it was removed."""
         return self.freed_bytes is not None
 
     @property
@@ -108,10 +105,7 @@ def _largest_first(orphans: Iterable[Orphan]) -> tuple[Orphan, ...]:
 
 @contextlib.contextmanager
 def _opened_ram_directory(store: str) -> Iterator[int]:
-    """Open the directory that holds a directory for each guest.
-
-    The store itself may be a link, an operator made it; what is below may not.
-    """
+    # The store itself may be a link, an operator made it; what is below may not.
     with contextlib.ExitStack() as stack:
         descriptor = stack.enter_context(_opened(store, _STORE))
         for name in constants.RAM_DIRECTORY.split('/'):
@@ -192,7 +186,6 @@ def _leased(orphan: Orphan, directory: int) -> Iterator[os.stat_result]:
 
 
 def _remove_in(orphans: Sequence[Orphan], now: float) -> list[Orphan]:
-    """Remove files of one directory."""
     first = orphans[0]
     try:
         with (

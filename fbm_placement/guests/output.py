@@ -16,6 +16,10 @@ from fbm_placement.text import count, printable, state_name
 
 _GUEST_COLUMNS = ('guest', 'uuid', 'owner', 'memory MiB', 'backed by', 'file', 'allocated MiB')
 _ORPHAN_COLUMNS = ('orphan', 'size MiB', 'allocated MiB', 'age')
+_ORPHAN_KEYS = (
+    *('path', 'size_bytes', 'allocated_bytes', 'age_seconds'),
+    *('removed', 'freed_bytes', 'left_because'),
+)
 _AGES = ((86400, 'd'), (3600, 'h'), (60, 'min'))
 
 
@@ -26,7 +30,9 @@ def as_json(report: Report) -> str:
         {
             'state': {'configured': _configured(report.state), 'source': report.state.source},
             'guests': [_guest(one, report.state) for one in report.guests],
-            'orphans': None if left is None else [_orphan(one) for one in left],
+            'orphans': None
+            if left is None
+            else [{key: getattr(one, key) for key in _ORPHAN_KEYS} for one in left],
             'freed_bytes': _freed_bytes(report),
             'trouble': list(report.errors),
         },
@@ -46,9 +52,8 @@ def as_text(report: Report) -> str:
         parts.append(_orphan_table(report.orphans))
     elif report.orphans is not None:
         parts.append('There are no orphans.')
-    removed = [orphan for orphan in report.orphans or () if orphan.removed]
-    if removed:
-        files = count(len(removed), 'file', 'files')
+    if removed := sum(orphan.removed for orphan in report.orphans or ()):
+        files = count(removed, 'file', 'files')
         parts.append(f'{files} removed, {mib(_freed_bytes(report))} MiB freed')
     return '\n'.join(parts)
 
@@ -107,18 +112,6 @@ def _guest(one: GuestMemory, state: State) -> dict[str, Any]:
     }
 
 
-def _orphan(orphan: Orphan) -> dict[str, Any]:
-    return {
-        'path': orphan.path,
-        'size_bytes': orphan.size_bytes,
-        'allocated_bytes': orphan.allocated_bytes,
-        'age_seconds': orphan.age_seconds,
-        'removed': orphan.removed,
-        'freed_bytes': orphan.freed_bytes,
-        'left_because': orphan.left_because,
-    }
-
-
 def _guest_table(report: Report) -> str:
     rows = [
         (
@@ -141,10 +134,10 @@ def _owner(one: GuestMemory) -> str:
 
 
 def _backed_by(one: GuestMemory) -> str:
-    parts = one.composition
-    if len(parts) > 1:
-        return '\n'.join(f'{kind.value} {size} MiB' for kind, size in parts.items())
-    return next((kind.value for kind in parts), '?')
+    parts = one.composition.items()
+    with_size = len(parts) > 1
+    lines = (f'{kind.value} {size} MiB' if with_size else kind.value for kind, size in parts)
+    return '\n'.join(lines) or '?'
 
 
 def _file(ram: Ram) -> str:

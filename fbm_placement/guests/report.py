@@ -56,7 +56,6 @@ class GuestMemory:
 
     @property
     def backing(self) -> Backing:
-        """Of the whole guest."""
         return Backing.of_whole(self.composition)
 
     def matches(self, state: State) -> bool | None:
@@ -69,8 +68,6 @@ class GuestMemory:
 
 @dataclass(frozen=True)
 class Report:
-    """All that was seen."""
-
     guests: tuple[GuestMemory, ...]
     state: State
     orphans: tuple[Orphan, ...] | None
@@ -92,13 +89,13 @@ class Report:
     @property
     def errors(self) -> tuple[str, ...]:
         """Why something is not known."""
-        found = [self.state.source] if self.state.enabled is None else []
-        found += [f'{one.guest}: {one.error}' for one in self.guests if one.error]
-        if self.guests_unseen:
-            found.append(self.guests_unseen)
-        if self.orphans_unknown:
-            found.append(f'orphans are not known: {self.orphans_unknown}')
-        return tuple(found)
+        found = [
+            self.state.source if self.state.enabled is None else None,
+            *(f'{one.guest}: {one.error}' for one in self.guests if one.error),
+            self.guests_unseen,
+            self.orphans_unknown and f'orphans are not known: {self.orphans_unknown}',
+        ]
+        return tuple(text for text in found if text)
 
     @property
     def good(self) -> bool:
@@ -122,7 +119,9 @@ def scan(conf: cfg.ConfigOpts, paths: Paths) -> Report:
     guests = sorted(found, key=lambda guest: guest.name)
     left, unknown = None, None
     try:
-        left = _orphans(_store(conf, paths), guests)
+        store = reader.read_agent_options(conf).memory_backing_dir
+        store = store or qemu_conf.read_qemu_conf(paths.qemu_conf).memory_backing_dir
+        left = _orphans(store, guests)
     except errors.FileBackedMemoryError as exc:
         unknown = str(exc)
     return Report(scan_guests(guests, paths.proc), host_state(conf), left, unknown, unseen)
@@ -163,11 +162,6 @@ def _guest_memory(guest: Guest, proc: str) -> GuestMemory | None:
 
 def _unseen(guest: Guest, exc: Exception) -> GuestMemory:
     return GuestMemory(guest, error=f'its mappings cannot be read: {_error_text(exc)}')
-
-
-def _store(conf: cfg.ConfigOpts, paths: Paths) -> str:
-    configured = reader.read_agent_options(conf).memory_backing_dir
-    return configured or qemu_conf.read_qemu_conf(paths.qemu_conf).memory_backing_dir
 
 
 def _orphans(store: str, guests: Sequence[Guest]) -> tuple[Orphan, ...]:

@@ -114,22 +114,30 @@ def _content(name: str) -> bytes:
     return (resources.files(__package__) / SOURCES[name]).read_bytes()
 
 
-def _put(path: str, name: str, hooks_dir: str) -> str:
-    wrong = differences(path, name)
-    if not wrong:
-        return 'unchanged'
-    number, temporary = tempfile.mkstemp(prefix=f'.{HOOK}.', dir=hooks_dir)
+def replace_file(path: str, content: bytes, mode: int, directory: str) -> None:
+    """Write a file in ``directory``, then rename it: a reader sees the old one or the new one.
+
+    :raises OSError: it can't be written; the old one stays
+    """
+    number, temporary = tempfile.mkstemp(prefix=f'.{os.path.basename(path)}.', dir=directory)
     try:
         with open(number, 'wb') as stream:
-            stream.write(_content(name))
+            stream.write(content)
             stream.flush()
-            os.fchmod(number, MODES[name])
+            os.fchmod(number, mode)
             os.fsync(number)
         os.rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _put(path: str, name: str, hooks_dir: str) -> str:
+    wrong = differences(path, name)
+    if not wrong:
+        return 'unchanged'
+    replace_file(path, _content(name), MODES[name], hooks_dir)
     return 'installed' if wrong == ['is missing'] else 'replaced'
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a check of the host found: for operators in the log, for the hook in the state file."""
 
+import contextlib
 import datetime
 import logging
 import os
@@ -51,7 +52,8 @@ class StatePublisher:
         """Remove the state file, so that the hook does not enforce."""
         where = state_file.path()
         try:
-            state_file.remove(where)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(where)
         except OSError as exc:
             LOG.warning('%s: %s; remove it by hand', where, exc.strerror)
 

@@ -4,15 +4,13 @@
 The hook's shell part reads it line by line, so each top-level key begins a line of its own.
 """
 
-import contextlib
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fbm_placement import errors
-from fbm_placement.hook import program
+from fbm_placement.hook import install, program
 from fbm_placement.model import Recovery
 
 DIRECTORY = '/run/fbm-agent'
@@ -23,8 +21,6 @@ uptime = program.uptime
 
 @dataclass(frozen=True)
 class StoreState:
-    """Where the store is."""
-
     path: str
     mount_point: str | None
     """Where it is expected to be mounted; None: it was never seen mounted."""
@@ -56,7 +52,6 @@ class HostState:
 
     @property
     def enabled(self) -> bool:
-        """Whether file-backed memory is configured on the host."""
         return self.configured == 'enabled'
 
 
@@ -66,32 +61,17 @@ def path() -> str:
 
 
 def write(state: HostState, where: str) -> None:
-    """Replace the file at once; a reader sees the old one or the new one.
+    """Replace the file as a whole.
 
     :raises OSError: it can't be written; the old one stays
     """
     directory = os.path.dirname(where)
     os.makedirs(directory, mode=0o755, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f'.{NAME}.', dir=directory)
-    try:
-        with open(descriptor, 'w', encoding='utf-8') as file:
-            file.write(render(state))
-        # libvirt's hook may run as another user; there is nothing secret in it.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, where)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def remove(where: str) -> None:
-    """Remove the file, so that the hook does not enforce anything."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(where)
+    # libvirt's hook may run as another user; there is nothing secret in it.
+    install.replace_file(where, render(state).encode(), 0o644, directory)
 
 
 def render(state: HostState) -> str:
-    """Return the file's text."""
     return json.dumps({'version': program.STATE_VERSION, **asdict(state)}, indent=1) + '\n'
 
 
