@@ -17,7 +17,7 @@ E2E_PACKAGES := $(shell sed -n 's/ *\[platform:dpkg e2e\]$$//p' bindep.txt)
 E2E ?= e2e,cloud
 
 .PHONY: help test test-oldest test-devstack test-nova e2e demo docs genconfig build bench \
-	constraints clean
+	constraints mutants clean
 
 help:  ## This list
 	@echo 'Each target makes what it needs first, in .venv and .tox (delete them with "make clean").'

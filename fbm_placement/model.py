@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dataclasses that all rooms share."""
+"""The dataclasses that all packages share."""
 
 import enum
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exit codes of all commands, and how an error becomes a line on stderr and one of them."""
+"""The exit codes of all commands but ``upgrade check``, and which error ends in which."""
 
 import contextlib
 import sys

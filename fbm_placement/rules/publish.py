@@ -134,11 +134,11 @@ def overcommitment(goal: Target, seen: Observation) -> str | None:
     excess = seen.allocated_mib - offered.capacity_mib
     held = count(seen.consumers, 'instance holds', 'instances hold')
     fix = (
-        'raise [libvirt]file_backed_memory if the store is larger, else move instances away, for '
-        'that upgrading Placement or raising it for the time of the move'
+        'raise [libvirt]file_backed_memory if the store is larger, else upgrade Placement, or '
+        'raise it until instances have moved away'
         if goal.inventory is not None
-        else 'move instances away, for that upgrading Placement or setting '
-        '[libvirt]file_backed_memory back for the time of the move'
+        else 'upgrade Placement, or set [libvirt]file_backed_memory back until instances have '
+        'moved away'
     )
     return (
         f'{held} {seen.allocated_mib} MiB, {excess} MiB more than the '

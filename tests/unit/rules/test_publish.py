@@ -238,7 +238,7 @@ def test_overcommitment(
     else:
         assert str(message).startswith(text)
         assert 'bug 2104040' in str(message)
-        back = 'setting [libvirt]file_backed_memory back' in str(message)
+        back = 'set [libvirt]file_backed_memory back' in str(message)
         assert back == (settings == DISABLED)
 
 
