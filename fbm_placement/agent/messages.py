@@ -17,7 +17,7 @@ def format_changes(plan: Plan) -> str:
 def format_overwrite(result: PassResult, times: int) -> str:
     """Return that another client's write was undone, who it likely was and how to end it.
 
-    :param times: how often it has happened by now
+    :param times: how often it has happened
     """
     seen, wanted = result.seen.inventory, result.goal.inventory
     again = '' if times == 1 else f' (overwrite {times} in this loop)'

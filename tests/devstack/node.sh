@@ -33,7 +33,7 @@ function load_plugin_settings {
     fi
 }
 
-# devstack makes nova.conf anew each time.
+# devstack makes nova.conf again each time.
 function create_nova_conf {
     mkdir -p "$ROOT/etc/nova"
     printf '[DEFAULT]\ndebug = True\n' > "$NOVA_CONF"

@@ -176,7 +176,7 @@ class FleetTestCase(
         """Migrate between any two hosts, and refuse what libvirt refuses (DESIGN F17)."""
         wanted = _memory_source(params['destination_xml'])
         if wanted != domain.memory_source:
-            domain.fail_job()  # the monitor of older releases would wait for ever
+            domain.fail_job()  # the monitor of older releases would wait indefinitely
             raise fakelibvirt.make_libvirtError(
                 fakelibvirt.libvirtError,
                 "Target memoryBacking source '%s' doesn't match source memoryBacking source '%s'"

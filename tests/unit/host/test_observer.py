@@ -111,7 +111,7 @@ def test_half_a_hook_closes_an_enabled_host(world):
 
 
 def test_the_store_need_not_hold_the_reserve(world):
-    """Placement lets nobody allocate it: 1000 less 100 fits into 900 exactly."""
+    """Placement lets no client allocate it: 1000 less 100 fits into 900 exactly."""
     assert world.problems() == []
     world.store = replace(world.store, free_bytes=899 * 2**20)
     assert '900 MiB, of which running guests hold 0, and 899' in world.problems()[0]
