@@ -27,8 +27,6 @@ class Fetched(Generic[T]):
 
 
 class Fresh(Generic[T]):
-    """Keeps the latest value that was fetched."""
-
     def __init__(
         self,
         fetch: Callable[[RequestContext], T],

@@ -62,12 +62,10 @@ hosts that have them, which is fetched again before a host is rejected on an old
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """Return the options for oslo-config-generator and the docs."""
     return [(GROUP, list(SCHEDULER_OPTS))]
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register the scheduler's options."""
     conf.register_group(GROUP)
     conf.register_opts(SCHEDULER_OPTS, group=GROUP)
 

@@ -72,7 +72,6 @@ class SchedulerHost:
 
     @property
     def enabled(self) -> bool:
-        """Whether its guests' memory is file-backed."""
         return TRAIT_ENABLED in self.own_traits
 
 
@@ -111,7 +110,6 @@ class Restriction:
     why: str = ''
 
     def __str__(self) -> str:
-        """Return the rule in a few words."""
         return f'{self.origin} needs {_HOSTS[self.trait, self.required]}'
 
     @property
@@ -131,12 +129,10 @@ class Answer:
 
     @property
     def required(self) -> frozenset[str]:
-        """The traits that a host must have."""
         return frozenset(r.trait for r in self.restrictions if r.required)
 
     @property
     def forbidden(self) -> frozenset[str]:
-        """The traits that a host must not have."""
         return frozenset(r.trait for r in self.restrictions if not r.required)
 
     @property

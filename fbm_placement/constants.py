@@ -24,8 +24,5 @@ RAM_DIRECTORY: Final = 'libvirt/qemu'
 PLACEMENT_MAX_INT: Final = 0x7FFFFFFF
 """The largest number that Placement stores in an inventory (placement.db.constants.MAX_INT)."""
 
-PLACEMENT_GROUP: Final = 'placement'
-"""The section of nova.conf with the credentials for Placement."""
-
 MICROVERSION: Final = '1.26'
 """Of Placement's API: 1.23 brought ``errors[].code``, 1.26 a reserve as large as the total."""

@@ -32,7 +32,6 @@ class PlacementError(FileBackedMemoryError):
     """Placement, or Keystone on the way to it, did not do what was asked."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
-        """Keep ``retry_after``, the seconds that the service asked to wait."""
         super().__init__(message)
         self.retry_after = retry_after
 

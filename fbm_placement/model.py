@@ -22,7 +22,6 @@ class Problem:
     """The problem is over, but a few more checks must succeed before the host reopens."""
 
     def __str__(self) -> str:
-        """Return the text."""
         return self.text
 
 
@@ -39,7 +38,6 @@ class Settings:
 
     @property
     def enabled(self) -> bool:
-        """Whether file-backed memory is configured on this host."""
         return self.capacity_mib > 0
 
     @property
@@ -111,19 +109,9 @@ class HostFacts:
 
 @dataclass(frozen=True)
 class Provider:
-    """A resource provider."""
-
     uuid: str
     name: str
     is_root: bool
-
-
-@dataclass(frozen=True)
-class Allocations:
-    """What instances hold of a provider's MEMORY_MB."""
-
-    allocated_mib: int
-    consumers: int
 
 
 class Backing(enum.Enum):
@@ -174,7 +162,6 @@ class Guest:
     """Paths of the files that hold its memory, one for each NUMA cell."""
 
     def __str__(self) -> str:
-        """Return it as messages name it."""
         return f'{self.name} ({self.uuid})'
 
 

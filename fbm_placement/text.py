@@ -47,10 +47,8 @@ def config_error_text(exc: BaseException, *, with_option: bool = True) -> str:
 
 
 def count(number: int, one: str, more: str) -> str:
-    """Return the number and its noun."""
     return f'{number} {one if number == 1 else more}'
 
 
 def state_name(enabled: bool) -> str:
-    """Return the name of a host's state."""
     return 'enabled' if enabled else 'disabled'

@@ -149,7 +149,6 @@ class Agent:
         LOG.info('Configuration reloaded: %s', options)
 
     def status(self, result: PassResult, facts: HostFacts) -> str:
-        """Return the state of host and provider in one line."""
         parts = (messages.format_status(result, facts), self._publisher.error)
         return '; '.join(filter(None, parts))
 

@@ -34,8 +34,6 @@ FIRST_RETRY_SECONDS = 2.0
 
 
 class Loop:
-    """Runs passes until it is asked to stop."""
-
     def __init__(
         self,
         agent: Agent,
@@ -44,7 +42,6 @@ class Loop:
         clock: Callable[[], float] = time.monotonic,
         uniform: Uniform = random.uniform,
     ) -> None:
-        """Run ``agent``, wait on ``signals`` and notify systemd through ``notifier``."""
         self._agent = agent
         self._signals = signals
         self._notifier = notifier
@@ -72,8 +69,12 @@ class Loop:
     def _pass(self) -> float:
         """Run one pass and return the seconds to wait after it."""
         facts = self._agent.observe()
-        result = self._reconcile(facts)
-        # Not logged within an except clause: oslo.log would add the error a second time.
+        result: PassResult | Failure
+        try:
+            result = self._agent.reconcile(facts)
+        except (errors.PlacementError, errors.NotReadyError) as exc:
+            result = exc
+        # Not logged within the except clause: oslo.log would add the error a second time.
         if not isinstance(result, PassResult):
             return self._failed(result, facts)
         if self._failures:
@@ -87,12 +88,6 @@ class Loop:
         else:
             self._notifier.send(STATUS=status)
         return after_success(self._agent.options.interval, first, self._uniform)
-
-    def _reconcile(self, facts: HostFacts) -> PassResult | Failure:
-        try:
-            return self._agent.reconcile(facts)
-        except (errors.PlacementError, errors.NotReadyError) as exc:
-            return exc
 
     def _failed(self, exc: Failure, facts: HostFacts) -> float:
         notices, interval = self._agent.notices, self._agent.options.interval

@@ -4,13 +4,12 @@
 from fbm_placement import constants
 from fbm_placement.agent.reconcile import PassResult
 from fbm_placement.host.qemu_conf import dram_mib
-from fbm_placement.model import HostFacts, Inventory
+from fbm_placement.model import HostFacts
 from fbm_placement.rules.author import BY_HAND, likely_author
 from fbm_placement.rules.publish import Plan
 
 
 def format_changes(plan: Plan) -> str:
-    """Return what was changed, in one line."""
     return ', '.join(f'{name} {seen} -> {wanted}' for name, seen, wanted in plan.differences)
 
 
@@ -30,19 +29,16 @@ def format_overwrite(result: PassResult, times: int) -> str:
             f'{constants.TRAIT_ENABLED} belong to this one'
         )
     author = likely_author(seen, wanted, dram_mib())
-    return (
-        f'{constants.MEMORY_MB} was overwritten{again}: found {seen}, '
-        f'restored {wanted}. Likely by {author}. {_how_to_end(wanted, author)}'
-    )
-
-
-def _how_to_end(wanted: Inventory, author: str) -> str:
-    if author == BY_HAND:
-        return "To end it, find the client that writes this host's inventory"
-    return (
+    end = (
         "To end it, set in nova.conf of this host's nova-compute [libvirt]file_backed_memory = "
         f'{wanted.total}, [DEFAULT]ram_allocation_ratio = 1.0, '
         f'[DEFAULT]reserved_host_memory_mb = {wanted.reserved}; then restart nova-compute'
+    )
+    if author == BY_HAND:
+        end = "To end it, find the client that writes this host's inventory"
+    return (
+        f'{constants.MEMORY_MB} was overwritten{again}: found {seen}, '
+        f'restored {wanted}. Likely by {author}. {end}'
     )
 
 
@@ -61,14 +57,12 @@ def format_status(result: PassResult, facts: HostFacts) -> str:
 
 
 def format_once(result: PassResult, facts: HostFacts) -> str:
-    """Return what a single pass did."""
-    did = format_changes(result.plan) if result.plan.steps else 'nothing to change'
+    did = format_changes(result.plan) or 'nothing to change'
     return f'{format_status(result, facts)} ({did})'
 
 
 def format_withdrawn(result: PassResult) -> str:
-    """Return that the traits were removed."""
-    did = format_changes(result.plan) if result.plan.steps else 'there were none'
+    did = format_changes(result.plan) or 'there were none'
     return (
         f'withdrawn: the traits of {result.provider.name} are removed ({did}); its inventory '
         'stays until nova-compute reports again'

@@ -35,7 +35,6 @@ class Lookup:
     names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return it as messages have it."""
         what = f'UUID {self.uuid}' if self.uuid else f'name {" or ".join(self.names)}'
         return f'{what} (from {self.source})'
 

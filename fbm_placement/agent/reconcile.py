@@ -41,7 +41,6 @@ class PassResult:
 
     @property
     def overcommitment(self) -> str | None:
-        """A message if more is allocated than the host offers."""
         return overcommitment(self.goal, self.seen)
 
 
@@ -138,5 +137,4 @@ def observe(
     # The traits may be of a later generation already. Then a write with the inventory's
     # generation gets a conflict, and the next pass isn't taken for a quiet one.
     _, traits = client.traits(uuid)
-    held = client.allocations(uuid)
-    return Observation(generation, record, traits, held.allocated_mib, held.consumers)
+    return Observation(generation, record, traits, *client.allocations(uuid))

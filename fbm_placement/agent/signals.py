@@ -16,7 +16,6 @@ class Signals:
     """Holds SIGTERM, SIGINT and SIGHUP back, for the time of a ``with`` block."""
 
     def __init__(self) -> None:
-        """Start with none taken."""
         self._stop = False
         self._reload = False
 
@@ -41,7 +40,6 @@ class Signals:
 
     @property
     def stop(self) -> bool:
-        """Whether the agent was asked to stop."""
         return self._stop or bool(signal.sigpending() & _STOP)
 
     def take_reload(self) -> bool:

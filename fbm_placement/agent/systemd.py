@@ -5,6 +5,7 @@ Written here because what exists is a C extension (systemd-python), brings event
 (oslo.service), or is no longer maintained (sdnotify).
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -27,21 +28,15 @@ class Notifier:
     def send(self, **assignments: str | int) -> None:
         """Send assignments as sd_notify(3) lists them; a line break would begin another one."""
         lines = (f'{name}={" ".join(str(value).split())}' for name, value in assignments.items())
-        self._send('\n'.join(lines))
+        if not self._address:
+            return
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, _DATAGRAM) as sock:
+            sock.sendto('\n'.join(lines).encode(errors='replace'), self._address)
 
     def watchdog(self) -> None:
         """Send that the service is alive, where systemd asked for it."""
         if self.watchdog_interval is not None:
             self.send(WATCHDOG=1)
-
-    def _send(self, message: str) -> None:
-        if not self._address:
-            return
-        try:
-            with socket.socket(socket.AF_UNIX, _DATAGRAM) as sock:
-                sock.sendto(message.encode(errors='replace'), self._address)
-        except OSError:
-            return
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float | None:

@@ -10,7 +10,7 @@ from oslo_log import log
 
 import fbm_placement
 from fbm_placement import conf as configuration
-from fbm_placement import errors, model
+from fbm_placement import errors
 from fbm_placement.agent import logs, messages
 from fbm_placement.agent.agent import Agent
 from fbm_placement.agent.loop import Loop
@@ -19,7 +19,7 @@ from fbm_placement.agent.systemd import Notifier
 from fbm_placement.cmd import exit_codes
 from fbm_placement.conf import reader
 from fbm_placement.host.publisher import running_agent
-from fbm_placement.model import HostFacts
+from fbm_placement.model import DISABLED, AgentOptions, HostFacts, Settings
 from fbm_placement.rules import config
 
 LOG = log.getLogger(__name__)
@@ -56,7 +56,6 @@ CLI_OPTS = (
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run ``fbm-agent`` and return its exit code."""
     # A SIGHUP before the loop listens would end the service; it waits, as it does in the loop.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
@@ -77,13 +76,13 @@ def _run(args: Sequence[str]) -> int:
     if conf.withdraw:
         # A configuration that forbids to run must not forbid to uninstall.
         options = reader.read_agent_options(conf, needed=('resource_provider',))
-        return _withdraw(Agent(conf, model.DISABLED, options), dry=conf.dry_run)
-    host_settings, options = reader.read_all(conf)
-    for warning in config.warnings(host_settings):
+        return _withdraw(Agent(conf, DISABLED, options), dry=conf.dry_run)
+    settings, options = reader.read_all(conf)
+    for warning in config.warnings(settings):
         LOG.warning('%s', warning)
     if one_shot:
-        return _once(Agent(conf, host_settings, options), dry=conf.dry_run)
-    return _serve(conf, host_settings, options)
+        return _once(Agent(conf, settings, options), dry=conf.dry_run)
+    return _serve(conf, settings, options)
 
 
 def _withdraw(agent: Agent, *, dry: bool) -> int:
@@ -115,38 +114,27 @@ def _dry_run(agent: Agent, facts: HostFacts, command: str) -> int:
     return exit_codes.NOT_GOOD
 
 
-def _serve(
-    conf: cfg.ConfigOpts, host_settings: model.Settings, options: model.AgentOptions
-) -> int:
+def _serve(conf: cfg.ConfigOpts, settings: Settings, options: AgentOptions) -> int:
     if (pid := running_agent()) is not None:
         LOG.warning('fbm-agent runs here already (process %d): stop one of the two', pid)
     notifier = Notifier()
     with Signals() as signals:
 
-        def before_request() -> None:
+        def check_stop() -> None:
             notifier.watchdog()
             if signals.stop:
                 raise errors.StopRequested
 
         agent = Agent(
-            conf,
-            host_settings,
-            options,
-            as_service=True,
-            wait=signals.wait,
-            before_request=before_request,
+            conf, settings, options, as_service=True, wait=signals.wait, before_request=check_stop
         )
         LOG.info(
             '%s %s: file-backed memory %s; a pass every %d s; configured by %s',
             PROG,
             fbm_placement.version(),
-            host_settings,
+            settings,
             options.interval,
             ', '.join([*conf.config_file, *conf.config_dir]),
         )
         Loop(agent, signals, notifier).run()
     return exit_codes.GOOD
-
-
-if __name__ == '__main__':
-    sys.exit(main())

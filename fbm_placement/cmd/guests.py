@@ -12,7 +12,7 @@ from oslo_config import cfg
 from fbm_placement import errors
 from fbm_placement.cmd import exit_codes
 from fbm_placement.guests import orphans, output, report
-from fbm_placement.guests.report import Paths, Report
+from fbm_placement.guests.report import Report
 from fbm_placement.text import count, printable
 
 _DESCRIPTION = (
@@ -25,7 +25,6 @@ _DESCRIPTION = (
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
-    """Add ``guests`` to the parsers of a command line."""
     parser = subparsers.add_parser(
         'guests', help='list guests, how they are backed, and orphans', description=_DESCRIPTION
     )
@@ -56,7 +55,7 @@ def run(conf: cfg.ConfigOpts) -> int:
             "the mappings of guests' processes can be read by root only: expected user id 0, this "
             f'is {os.geteuid()}; run sudo fbm-status guests'
         )
-    seen = report.scan(conf, Paths())
+    seen = report.scan(conf)
     refusal = None
     if conf.command.remove_orphans:
         refusal = _refusal(seen, asks=not conf.command.yes)

@@ -31,7 +31,6 @@ _REMOVE = 'remove the files that install wrote, and no other; needs root'
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
-    """Add ``hook`` and its commands to the parsers of a command line."""
     hook = subparsers.add_parser(
         'hook', help='install, check or remove the libvirt hook', description=_DESCRIPTION
     )
@@ -49,7 +48,6 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
 
 
 def install(conf: cfg.ConfigOpts) -> int:
-    """Install the hook and print what changed; HookError where that is not possible."""
     hooks_dir = conf.command.hooks_dir
     had_hooks = hook_files.has_hooks(hooks_dir)
     _print_changes(hook_files.install(hooks_dir))
@@ -59,7 +57,6 @@ def install(conf: cfg.ConfigOpts) -> int:
 
 
 def check(conf: cfg.ConfigOpts) -> int:
-    """Print what is wrong with the hook, a line each on stderr."""
     findings = hook_check.check(conf.command.hooks_dir)
     for finding in findings:
         print(finding, file=sys.stderr)
@@ -72,7 +69,6 @@ def check(conf: cfg.ConfigOpts) -> int:
 
 
 def remove(conf: cfg.ConfigOpts) -> int:
-    """Remove the hook and print what changed; HookError where that is not possible."""
     _print_changes(hook_files.remove(conf.command.hooks_dir))
     return exit_codes.GOOD
 

@@ -27,7 +27,6 @@ DESCRIPTION = (
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run ``fbm-status`` and return its exit code."""
     return exit_codes.run(PROG, lambda: _run(sys.argv[1:] if args is None else args))
 
 
@@ -82,7 +81,3 @@ def _config_check(conf: cfg.ConfigOpts) -> int:
         print(f'{PROG}: warning: {warning}', file=sys.stderr)
     print(f'file-backed memory is {found}; nova-compute may start')
     return exit_codes.GOOD
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -4,6 +4,7 @@
 import os
 from collections.abc import Callable, Sequence
 
+from keystoneauth1 import loading
 from oslo_config import cfg
 from oslo_log import log
 
@@ -51,7 +52,8 @@ def load(  # noqa: PLR0913 - by name, and most have a default
             default_config_files=cfg.find_config_files('nova', 'nova-compute'),
             default_config_dirs=cfg.find_config_dirs('nova', 'nova-compute'),
         )
-        nova.register_placement_auth_opts(conf)
+        # Only now: keystoneauth reads auth_section from the files while it registers auth_type.
+        loading.register_auth_conf_options(conf, 'placement')
     except (cfg.Error, OSError, UnicodeError) as exc:
         raise errors.ConfigurationError([_reason(exc, args)]) from exc
     if not conf.config_file and not conf.config_dir and needs_files(conf):

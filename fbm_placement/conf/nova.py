@@ -13,21 +13,15 @@ from keystoneauth1 import loading
 from oslo_config import cfg
 from oslo_utils import netutils
 
-from fbm_placement import constants
-
 REQUEST_TIMEOUT_SECONDS = 30
 """The default of keystoneauth is to wait indefinitely."""
-
-_VERSION_OPTS = ('version', 'min_version', 'max_version')
-
-_DISTRIBUTION_PYTHON = '/usr/lib/python3/dist-packages'
 
 
 def _pybasedir() -> str:
     # Nova's default is where Nova is installed; find_spec does not import it.
     spec = importlib.util.find_spec('nova')
     if spec is None or spec.origin is None:
-        return _DISTRIBUTION_PYTHON
+        return '/usr/lib/python3/dist-packages'  # of a distribution's packages
     return os.path.dirname(os.path.dirname(spec.origin))
 
 
@@ -52,32 +46,20 @@ _LIBVIRT_OPTS = (
 )
 
 
-def _ignored(_value: object) -> None:
-    return None
-
-
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register what can be registered before the files are read."""
     conf.register_opts(_default_opts())
     conf.register_opts(_LIBVIRT_OPTS, group='libvirt')
     session_opts = loading.get_session_conf_options()
     cfg.set_defaults(session_opts, timeout=REQUEST_TIMEOUT_SECONDS)
-    conf.register_opts(session_opts, group=constants.PLACEMENT_GROUP)
+    conf.register_opts(session_opts, group='placement')
     adapter_opts = [
         # The code knows which version it needs; Nova ignores these too.
-        cfg.Opt(opt.name, type=_ignored) if opt.dest in _VERSION_OPTS else opt  # type: ignore[arg-type]
+        cfg.Opt(opt.name, type=lambda _: None) if 'version' in opt.dest else opt  # type: ignore[arg-type]
         for opt in loading.get_adapter_conf_options(include_deprecated=False)
     ]
     # Without Nova's defaults (nova/conf/placement.py) the catalogue has no such service.
     cfg.set_defaults(
         adapter_opts, service_type='placement', valid_interfaces=['internal', 'public']
     )
-    conf.register_opts(adapter_opts, group=constants.PLACEMENT_GROUP)
-
-
-def register_placement_auth_opts(conf: cfg.ConfigOpts) -> None:
-    """Register ``[placement]auth_type``, wherever ``auth_section`` puts it.
-
-    keystoneauth reads ``auth_section`` while it registers, so the files must have been read.
-    """
-    loading.register_auth_conf_options(conf, constants.PLACEMENT_GROUP)
+    conf.register_opts(adapter_opts, group='placement')

@@ -22,10 +22,6 @@ def _required(value: Any) -> Any:
     return value
 
 
-def _optional(value: Any) -> Any:
-    return value
-
-
 def _text(value: str | None) -> str | None:
     return (value or '').strip() or None
 
@@ -48,21 +44,21 @@ class _Option:
     """Raises ValueError."""
 
 
-_Table = dict[str, _Option]
-"""The field of the dataclass, and the option that it is read from."""
-
 _CAPACITY = 'a whole number of MiB, e.g. 1048576 for 1 TiB, or 0 for DRAM'
 _RESERVE = 'a whole number of MiB, 0 or more'
-_SETTINGS: _Table = {
+# By the field of the dataclass.
+_SETTINGS = {
     'capacity_mib': _Option(
         'libvirt', 'file_backed_memory', _CAPACITY, constants.PLACEMENT_MAX_INT
     ),
     'reserved_mib': _Option('DEFAULT', 'reserved_host_memory_mb', _RESERVE, 0),
     'virt_type': _Option('libvirt', 'virt_type', 'kvm or qemu', 'kvm'),
-    'ram_allocation_ratio': _Option('DEFAULT', 'ram_allocation_ratio', '1.0', 1.0, _optional),
+    'ram_allocation_ratio': _Option(
+        'DEFAULT', 'ram_allocation_ratio', '1.0', 1.0, lambda value: value
+    ),
 }
 
-_AGENT_OPTIONS: _Table = {
+_AGENT_OPTIONS = {
     name: _Option('file_backed_memory', name, expected, parse=parse)
     for name, expected, parse in (
         ('resource_provider', 'the UUID or the name of a resource provider', _text),
@@ -114,7 +110,7 @@ def _checked(value: T, reasons: list[str]) -> T:
     return value
 
 
-def _read(conf: cfg.ConfigOpts, table: _Table) -> tuple[dict[str, Any], list[str]]:
+def _read(conf: cfg.ConfigOpts, table: dict[str, _Option]) -> tuple[dict[str, Any], list[str]]:
     """Return the value of each field, and what is wrong with the options."""
     values, reasons = {}, []
     for field, option in table.items():

@@ -84,7 +84,6 @@ def version(facts: Facts, *, name: str, needed: Version, discards: Version) -> R
 
 
 def store(facts: Facts) -> Result:
-    """Check the store, on a disabled host the one that it would have."""
     seen, problems = facts.store
     texts = [problem.text for problem in problems]
     if facts.edited_qemu_conf is not None:
@@ -107,7 +106,6 @@ def store(facts: Facts) -> Result:
 
 
 def guests(facts: Facts) -> Result:
-    """Check whether the running guests are what the host should be."""
     problem = draining.problem(facts.settings.enabled, facts.guests)
     if problem is not None:
         return warning(problem.text)
@@ -135,7 +133,6 @@ def post_copy(facts: Facts) -> Result:
 
 
 def placement(facts: Facts) -> Result:
-    """Check whether Placement answers and has this host's provider."""
     if isinstance(facts.placement, errors.FileBackedMemoryError):
         raise facts.placement
     if facts.placement.warning is not None:
@@ -153,7 +150,6 @@ def rights(_facts: Facts, view: PlacementView) -> Result:
 
 @needs_placement
 def allocations(_facts: Facts, view: PlacementView) -> Result:
-    """Check what instances hold against what the host offers."""
     excess = publish.overcommitment(view.goal, view.observation)
     if excess is not None:
         return failure(excess)
@@ -163,7 +159,6 @@ def allocations(_facts: Facts, view: PlacementView) -> Result:
 
 @needs_placement
 def inventory_agreement(facts: Facts, view: PlacementView) -> Result:
-    """Check whether nova-compute and the agent want the same inventory and traits."""
     goal, seen = view.goal, view.observation
     if facts.edited_nova_conf is not None:
         return warning(
@@ -195,7 +190,6 @@ def inventory_agreement(facts: Facts, view: PlacementView) -> Result:
 
 
 def agent(facts: Facts) -> Result:
-    """Check whether the agent runs, and what it wrote about this host."""
     try:
         state = facts.agent_state
     except errors.HostError as exc:
@@ -224,7 +218,6 @@ def agent(facts: Facts) -> Result:
 
 
 def hook(facts: Facts) -> Result:
-    """Check whether libvirt's hook is installed and works."""
     if findings := facts.hook_findings:
         return required(facts, '; '.join(findings))
     reason = facts.hook_not_enforcing
@@ -256,10 +249,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 class Doctor(UpgradeCommands):
-    """Runs all checks with oslo.upgradecheck."""
-
     def __init__(self, facts: Facts) -> None:
-        """Read nothing yet."""
         self._facts = facts
         self._upgrade_checks = tuple(
             (name, (Doctor.result_of, {'check': check})) for name, check in CHECKS
@@ -269,9 +259,7 @@ class Doctor(UpgradeCommands):
         """Run a check; an error while it reads its facts is its result."""
         try:
             return check(self._facts)
-        except errors.FileBackedMemoryError as exc:
-            return failure(str(exc))
-        except (cfg.Error, ValueError, OSError) as exc:
+        except (errors.FileBackedMemoryError, cfg.Error, ValueError, OSError) as exc:
             return failure(config_error_text(exc))
 
 

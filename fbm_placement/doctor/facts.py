@@ -23,10 +23,6 @@ from fbm_placement.placement import session
 from fbm_placement.placement.client import PlacementClient
 from fbm_placement.rules import publish
 
-DEFAULT_CONNECTION_URI = 'qemu:///system'
-"""The default of nova-compute for virt_type kvm and qemu."""
-ANSWER_SECONDS = 10.0
-
 NO_GENERATION = -1
 _NO_CUSTOM_NAME = 'FILE_BACKED_MEMORY_WITHOUT_THE_PREFIX_CUSTOM'
 
@@ -90,7 +86,6 @@ class Facts:
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
-        """Take the files that nova-compute reads."""
         self._conf = conf
         self._host = HostObserver()
         self.forbidden: tuple[str, ...] = ()
@@ -107,7 +102,8 @@ class Facts:
     @functools.cached_property
     def versions(self) -> dict[str, Version]:
         """Of QEMU and libvirt, where they are known."""
-        return read_versions(self._conf.libvirt.connection_uri or DEFAULT_CONNECTION_URI)
+        # The default of nova-compute for virt_type kvm and qemu.
+        return read_versions(self._conf.libvirt.connection_uri or 'qemu:///system')
 
     @functools.cached_property
     def guests(self) -> tuple[Guest, ...]:
@@ -184,7 +180,7 @@ def newer_than(programs: Collection[str], files: Iterable[str]) -> str | None:
     return None
 
 
-def output(command: Sequence[str], seconds: float = ANSWER_SECONDS) -> str:
+def output(command: Sequence[str], seconds: float = 10.0) -> str:
     """Return what a program prints; nothing where it doesn't run, or not end in time."""
     try:
         done = subprocess.run(  # noqa: S603 - fixed programs; the URI is nova.conf's
@@ -210,10 +206,8 @@ def read_versions(
     running = parse_versions(output(('virsh', '-c', connection_uri, 'version', '--daemon')))
     if len(running) == len(_PATTERNS):
         return running
-    return (
-        parse_versions('\n'.join(output((program, '--version')) for program in _PROGRAMS))
-        | running
-    )
+    installed = '\n'.join(output((program, '--version')) for program in _PROGRAMS)
+    return parse_versions(installed) | running
 
 
 def parse_versions(text: str) -> dict[str, Version]:

@@ -23,14 +23,6 @@ PROBE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class Paths:
-    """What is read of the host."""
-
-    proc: str = processes.PROC
-    qemu_conf: str = qemu_conf.QEMU_CONF
-
-
-@dataclass(frozen=True)
 class State:
     """What the host is configured to be, for new guests."""
 
@@ -104,7 +96,9 @@ class Report:
         return not (self.remaining or left or self.errors)
 
 
-def scan(conf: cfg.ConfigOpts, paths: Paths) -> Report:
+def scan(
+    conf: cfg.ConfigOpts, proc: str = processes.PROC, qemu_path: str = qemu_conf.QEMU_CONF
+) -> Report:
     """Return what is seen of this host; the report says what can't be seen.
 
     :raises HostError: a process hangs, so that not even the guests are known
@@ -112,19 +106,19 @@ def scan(conf: cfg.ConfigOpts, paths: Paths) -> Report:
     found, unseen = processes.ask(
         Probe(PROBE_SECONDS),
         lambda: (
-            processes.running_guests(paths.proc),
-            processes.unseen_reason(qemu_conf.DAEMONS, paths.proc),
+            processes.running_guests(proc),
+            processes.unseen_reason(qemu_conf.DAEMONS, proc),
         ),
     )
     guests = sorted(found, key=lambda guest: guest.name)
     left, unknown = None, None
     try:
         store = reader.read_agent_options(conf).memory_backing_dir
-        store = store or qemu_conf.read_qemu_conf(paths.qemu_conf).memory_backing_dir
+        store = store or qemu_conf.read_qemu_conf(qemu_path).memory_backing_dir
         left = _orphans(store, guests)
     except errors.FileBackedMemoryError as exc:
         unknown = str(exc)
-    return Report(scan_guests(guests, paths.proc), host_state(conf), left, unknown, unseen)
+    return Report(scan_guests(guests, proc), host_state(conf), left, unknown, unseen)
 
 
 def host_state(conf: cfg.ConfigOpts) -> State:

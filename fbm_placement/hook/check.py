@@ -28,10 +28,7 @@ SAMPLE_GUEST = f"""<domain type='kvm'>
 
 
 def check(hooks_dir: str = install.HOOKS_DIR) -> list[str]:
-    """Return what is wrong with the hook, a line each; empty where it is as it should be.
-
-    It need not run as root, but then may not see everything.
-    """
+    """Return what is wrong with the hook, a line each; as another user than root maybe not all."""
     findings = []
     paths = install.paths(hooks_dir)
     for name, path in paths.items():

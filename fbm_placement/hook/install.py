@@ -18,15 +18,12 @@ HOOKS_DIR = '/etc/libvirt/hooks'
 """Where libvirt searches, unless it was built with another sysconfdir."""
 SUBDIR = 'qemu.d'
 """Every executable in it is a hook; libvirt 6.5 and later."""
-SINGLE_HOOK = 'qemu'
-"""The one hook outside of it, and the only one before libvirt 6.5."""
 
 HOOK = '50-file-backed-memory'
 PROGRAM = f'{HOOK}.py'
-SOURCES = {PROGRAM: 'program.py', HOOK: f'files/{HOOK}'}
-"""Where they are in this package."""
-MODES = {PROGRAM: 0o644, HOOK: 0o755}
-"""In the order in which they must come. An executable .py would be a hook of its own."""
+FILES = {PROGRAM: ('program.py', 0o644), HOOK: (f'files/{HOOK}', 0o755)}
+"""Their sources in this package and modes, in the order in which they must come. An executable .py
+would be a hook of its own."""
 
 
 class HookError(errors.FileBackedMemoryError):
@@ -35,7 +32,7 @@ class HookError(errors.FileBackedMemoryError):
 
 def paths(hooks_dir: str) -> dict[str, str]:
     """Return where the hook's files are below ``hooks_dir``, by name."""
-    return {name: os.path.join(hooks_dir, SUBDIR, name) for name in MODES}
+    return {name: os.path.join(hooks_dir, SUBDIR, name) for name in FILES}
 
 
 def install(hooks_dir: str = HOOKS_DIR) -> dict[str, str]:
@@ -80,7 +77,8 @@ def has_hooks(hooks_dir: str) -> bool:
 
     It searches when it starts or reloads; later it finds others only if it had found one then.
     """
-    hooks = [os.path.join(hooks_dir, SINGLE_HOOK)]
+    # The one hook outside of the directory, and the only one before libvirt 6.5.
+    hooks = [os.path.join(hooks_dir, 'qemu')]
     with contextlib.suppress(OSError), os.scandir(os.path.join(hooks_dir, SUBDIR)) as entries:
         hooks += [entry.path for entry in entries]
     return any(os.path.isfile(path) and os.access(path, os.X_OK) for path in hooks)
@@ -101,9 +99,9 @@ def differences(path: str, name: str) -> list[str]:
     with open(path, 'rb') as stream:
         if stream.read() != _content(name):
             found.append("is not this package's version")
-    mode = stat.S_IMODE(status.st_mode)
-    if mode != MODES[name]:
-        found.append(f'has mode {mode:o}, expected {MODES[name]:o}')
+    mode, (_, expected) = stat.S_IMODE(status.st_mode), FILES[name]
+    if mode != expected:
+        found.append(f'has mode {mode:o}, expected {expected:o}')
     # A hook of one's own, in a directory of one's own, is a trial.
     if status.st_uid not in {0, os.geteuid()}:
         found.append(f'belongs to user {status.st_uid}, and libvirt runs it as root')
@@ -111,7 +109,7 @@ def differences(path: str, name: str) -> list[str]:
 
 
 def _content(name: str) -> bytes:
-    return (resources.files(__package__) / SOURCES[name]).read_bytes()
+    return (resources.files(__package__) / FILES[name][0]).read_bytes()
 
 
 def replace_file(path: str, content: bytes, mode: int, directory: str) -> None:
@@ -137,7 +135,7 @@ def _put(path: str, name: str, hooks_dir: str) -> str:
     wrong = differences(path, name)
     if not wrong:
         return 'unchanged'
-    replace_file(path, _content(name), MODES[name], hooks_dir)
+    replace_file(path, _content(name), FILES[name][1], hooks_dir)
     return 'installed' if wrong == ['is missing'] else 'replaced'
 
 

@@ -315,8 +315,8 @@ def observe_store(path, expected):
     """Return the store's ``mount_point`` (None: no such path), ``prepared`` and ``free``.
 
     ``prepared``: libvirt's own directory is there; ``free``: in bytes, None without a limit. Or
-    only an ``error``. A child process observes, because a dead disk or server may block it
-    forever. It holds none of the hook's streams: libvirt waits until all of them are closed.
+    only an ``error``. A child process observes, because a dead disk may block it forever. It holds
+    none of the hook's streams: libvirt waits until all of them are closed.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -419,7 +419,6 @@ def restore_note(guest, state_path):
 
 
 def leave_note(path):
-    """Write the note, with the time."""
     if os.path.lexists(path):
         os.unlink(path)
     # The directory is the agent's, which need not be root: no link of its may lead elsewhere.
@@ -457,16 +456,15 @@ def report(decision, operation, host, who, message):
     """Write the hook's one line to stderr and to the system's log.
 
     libvirt drops the stderr of a hook that lets a guest pass, and where the store hangs, libvirt's
-    clean-up after a refusal hangs too. ``who``: the guest's name, and its UUID where it is known.
+    clean-up after a refusal hangs too.
     """
     import syslog  # noqa: PLC0415 - it costs time, and mostly there is nothing to report
 
     start, starts = ARRIVALS[operation]
     passes = f'{starts} here unchecked' if decision == PASS else f'{starts} here anyway'
     what = f'may not {start} here' if decision == REFUSE else passes
-    line = f'fbm hook on {host}: guest {who} {what}: {message}'
-    if decision != REFUSE:
-        line = 'warning: ' + line
+    warning = '' if decision == REFUSE else 'warning: '
+    line = f'{warning}fbm hook on {host}: guest {who} {what}: {message}'
     try:
         os.write(2, line.encode('ascii', 'replace') + b'\n')
     except OSError:
@@ -477,7 +475,7 @@ def report(decision, operation, host, who, message):
 
 def check(operation, guest, state, state_path):
     """Observe what the decision needs; return the decision and the reason."""
-    store, restoring = None, False
+    store = None
     if needs_store(operation, guest, state):
         place = state['store']['path'], state['store']['mount_point']
         store = observe_store(*place)
@@ -487,8 +485,7 @@ def check(operation, guest, state, state_path):
                 time.sleep(ROOM_SECONDS)
                 store = observe_store(*place)
     note = restore_note(guest, state_path)
-    if guest.nova and operation == 'prepare':
-        restoring = take_note(note)
+    restoring = guest.nova and operation == 'prepare' and take_note(note)
     decision, reason = decide(operation, guest, state, store, restoring)
     if operation == 'restore' and reason and note:
         try:

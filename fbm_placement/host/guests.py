@@ -28,9 +28,9 @@ def guest_of(pid: int, argv: Sequence[str]) -> Guest | None:
     if not argv or not _QEMU.match(os.path.basename(argv[0])):
         return None
     options = list(_options(argv))
-    name = next((_value(value, 'guest') for option, value in options if option == 'name'), None)
-    domain_uuid = next((value for option, value in options if option == 'uuid'), None)
-    if not name or domain_uuid is None or not _is_uuid(domain_uuid):
+    first = dict(reversed(options))
+    name, domain_uuid = _value(first.get('name', ''), 'guest'), first.get('uuid', '')
+    if not name or not _is_uuid(domain_uuid):
         return None
     backends = _ram_backends(options)
     return Guest(
@@ -38,7 +38,7 @@ def guest_of(pid: int, argv: Sequence[str]) -> Guest | None:
         name=name,
         uuid=domain_uuid.lower(),
         is_nova=_is_nova(name, options),
-        memory_mib=next((_memory_mib(value) for option, value in options if option == 'm'), 0),
+        memory_mib=_memory_mib(first.get('m', '')),
         backing=Backing.of_whole(_backing_of_one(backend) for backend in backends),
         ram_files=tuple(b['mem-path'] for b in backends if _is_in_file(b)),
     )

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fbm_placement import constants, errors
-from fbm_placement.model import Allocations, Inventory, Provider
+from fbm_placement.model import Inventory, Provider
 from fbm_placement.placement.http import Transport
 
 
@@ -20,7 +20,6 @@ class PlacementClient:
     """
 
     def __init__(self, transport: Transport) -> None:
-        """Send through ``transport``."""
         self.transport = transport
 
     def providers(self, **query: str) -> list[Provider]:
@@ -55,15 +54,15 @@ class PlacementClient:
         path = f'/resource_providers/{uuid}/traits'
         return self._put(path, generation, {'traits': sorted(traits)})
 
-    def allocations(self, uuid: str) -> Allocations:
-        """Return what instances hold of the provider's MEMORY_MB."""
+    def allocations(self, uuid: str) -> tuple[int, int]:
+        """Return how much of the provider's MEMORY_MB is allocated, MiB, and to how many."""
         path = f'/resource_providers/{uuid}/allocations'
         with _answer(path, self.transport.get(path)) as body:
             held = [allocation['resources'] for allocation in body['allocations'].values()]
             amounts = [
                 _whole(one[constants.MEMORY_MB]) for one in held if constants.MEMORY_MB in one
             ]
-        return Allocations(allocated_mib=sum(amounts), consumers=len(amounts))
+        return sum(amounts), len(amounts)
 
     def create_missing_traits(self, wanted: Collection[str]) -> frozenset[str]:
         """Create those of the ``wanted`` traits that don't exist, and return them."""

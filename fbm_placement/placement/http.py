@@ -29,7 +29,8 @@ REQUEST_DEADLINE_SECONDS = 75.0
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 _EXCERPT = 120
 
-Send = Callable[[str, str, Mapping[str, Any] | None], requests.Response]
+Json = Mapping[str, Any]
+Send = Callable[[str, str, Json | None], requests.Response]
 """Sends one request (method, path with query, body), and may fail in any way."""
 
 _NO_ANSWER = (
@@ -53,11 +54,13 @@ _NO_ENDPOINT = (
     '[placement]project_name, or [placement]endpoint_override'
 )
 _UNREADABLE = 'Keystone answered something that is no token'
-_TIMED_OUT = '{cause}; is the service up, or [placement]timeout too short?'
 _NO_SCHEME = 'the URL has no http:// or https://; {url}'
 _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     (ksa_exceptions.EndpointNotFound, _NO_ENDPOINT),
-    (ksa_exceptions.ConnectTimeout, _TIMED_OUT),
+    (
+        ksa_exceptions.ConnectTimeout,
+        '{cause}; is the service up, or [placement]timeout too short?',
+    ),
     (ksa_exceptions.InvalidResponse, _UNREADABLE),
     (socket.gaierror, 'name lookup failed ({cause}); {url}'),
     (ssl.SSLError, 'TLS failed ({cause}); check [placement]cafile; {url}'),
@@ -89,13 +92,10 @@ _KEYSTONE_AWAY = 'The Keystone service is temporarily unavailable'
 
 
 class Transport:
-    """Sends requests and parses the answers."""
-
     def __init__(self, send: Send) -> None:
-        """Let ``send`` do the sending."""
         self._send = send
 
-    def get(self, path: str, **params: str) -> Mapping[str, Any]:
+    def get(self, path: str, **params: str) -> Json:
         """GET a JSON object.
 
         :raises PlacementError: or the subclass of it that the status stands for
@@ -103,13 +103,11 @@ class Transport:
         query = f'?{urllib.parse.urlencode(params)}' if params else ''
         return self._exchange('GET', path, query, None)
 
-    def put(self, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    def put(self, path: str, body: Json | None = None) -> Json:
         """PUT a JSON object and return the answer, empty if there is none; raises as ``get``."""
         return self._exchange('PUT', path, '', body)
 
-    def _exchange(
-        self, method: str, path: str, query: str, body: Mapping[str, Any] | None
-    ) -> Mapping[str, Any]:
+    def _exchange(self, method: str, path: str, query: str, body: Json | None) -> Json:
         request = f'{method} {path}'
         try:
             response = self._send(method, path + query, body)
@@ -141,7 +139,7 @@ def deadline(seconds: float = REQUEST_DEADLINE_SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _parsed(response: requests.Response, request: str) -> Mapping[str, Any]:
+def _parsed(response: requests.Response, request: str) -> Json:
     if not response.ok:
         raise _refused(response, request)
     if response.status_code in (201, 204) and not response.content:

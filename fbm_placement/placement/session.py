@@ -47,18 +47,18 @@ def connect(
 
 def adapter(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
     """Return the keystoneauth adapter that the section describes; raises as ``connect``."""
-    group = constants.PLACEMENT_GROUP
     try:
-        auth = loading.load_auth_from_conf_options(conf, group)
+        auth = loading.load_auth_from_conf_options(conf, 'placement')
         if auth is None:
             raise errors.ConfigurationError([_NO_AUTH_TYPE])
-        timeout = _timeout(conf[group].timeout)
+        timeout = _timeout(conf.placement.timeout)
+        session = loading.load_session_from_conf_options(
+            conf, 'placement', auth=auth, timeout=timeout
+        )
         return loading.load_adapter_from_conf_options(
             conf,
-            group,
-            session=loading.load_session_from_conf_options(
-                conf, group, auth=auth, timeout=timeout
-            ),
+            'placement',
+            session=session,
             auth=auth,
             client_name='fbm-agent',
             client_version=fbm_placement.version(),

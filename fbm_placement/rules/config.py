@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from fbm_placement import constants
 from fbm_placement.model import Settings
 
-VIRT_TYPES = ('kvm', 'qemu')
-
 
 def forbidden(settings: Settings) -> Iterator[str]:
     """Return every reason why this host must not run; a disabled host has few."""
@@ -36,7 +34,7 @@ def forbidden(settings: Settings) -> Iterator[str]:
             f'[DEFAULT]ram_allocation_ratio is {"not set" if ratio is None else ratio}: '
             'file-backed memory cannot be overcommitted; set ram_allocation_ratio = 1.0'
         )
-    if settings.virt_type not in VIRT_TYPES:
+    if settings.virt_type not in ('kvm', 'qemu'):
         yield (
             f'[libvirt]virt_type is {settings.virt_type}: only kvm and qemu guests can have '
             'file-backed memory; set virt_type = kvm, or file_backed_memory = 0'

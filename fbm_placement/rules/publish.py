@@ -11,8 +11,6 @@ from fbm_placement import constants
 from fbm_placement.model import HostFacts, Inventory, Settings
 from fbm_placement.text import count
 
-_STATE_TRAITS = frozenset({constants.TRAIT_ENABLED, constants.TRAIT_DISK})
-
 
 @dataclass(frozen=True)
 class Observation:
@@ -83,21 +81,16 @@ def target(settings: Settings, facts: HostFacts) -> Target:
             allocation_ratio=1.0,
         )
     traits = frozenset({constants.TRAIT_UNHEALTHY}) if facts.unhealthy else frozenset()
+    enabled, disk = frozenset({constants.TRAIT_ENABLED}), frozenset({constants.TRAIT_DISK})
+    # The published state is that of the guests: libvirt moves none to the other kind of host.
+    if facts.draining and facts.guests_enabled is None:
+        return Target(inventory, traits, enabled | disk, closed_if_enabled=not facts.guests_seen)
     if facts.draining:
-        # The published state is that of the guests: libvirt moves none to the other kind of host.
-        if facts.guests_enabled is None:
-            return Target(
-                inventory, traits, _STATE_TRAITS, closed_if_enabled=not facts.guests_seen
-            )
-        if facts.guests_enabled:
-            return Target(
-                inventory, traits | {constants.TRAIT_ENABLED}, frozenset({constants.TRAIT_DISK})
-            )
-        return Target(inventory, traits)
+        on = facts.guests_enabled
+        return Target(inventory, traits | enabled, disk) if on else Target(inventory, traits)
     if not settings.enabled:
         return WITHDRAWN
-    disk = {constants.TRAIT_DISK} if facts.store_is_disk else set()
-    return Target(inventory, traits | {constants.TRAIT_ENABLED} | disk)
+    return Target(inventory, traits | enabled | (disk if facts.store_is_disk else frozenset()))
 
 
 def make_plan(goal: Target, seen: Observation) -> Plan:

@@ -96,7 +96,8 @@ class KeptMessages(Notifier):
         super().__init__({'WATCHDOG_USEC': str(watchdog_usec)} if watchdog_usec else {})
         self.messages = []
 
-    def _send(self, message):
+    def send(self, **assignments):
+        message = '\n'.join(f'{name}={value}' for name, value in assignments.items())
         self.messages.append(message)
 
 

@@ -2,6 +2,7 @@
 """A host on which nothing runs, and the command."""
 
 import argparse
+import functools
 import os
 
 import pytest
@@ -9,6 +10,7 @@ from oslo_config import cfg
 
 from fbm_placement import conf as configuration
 from fbm_placement.cmd import guests
+from fbm_placement.guests import report
 from tests.unit.guests.fake_host import FakeHost
 
 
@@ -19,7 +21,8 @@ def host(tmp_path):
 
 @pytest.fixture
 def command(home, host, monkeypatch):
-    monkeypatch.setattr(guests, 'Paths', lambda: host.paths)
+    scan = functools.partial(report.scan, proc=str(host.proc), qemu_path=str(host.qemu_conf))
+    monkeypatch.setattr(report, 'scan', scan)
     monkeypatch.setattr(os, 'geteuid', lambda: 0)
 
     def run(*args, nova_conf=''):

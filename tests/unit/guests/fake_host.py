@@ -5,7 +5,6 @@ import os
 import time
 from pathlib import Path
 
-from fbm_placement.guests.report import Paths
 from fbm_placement.host import state_file
 from fbm_placement.host.state_file import HostState
 
@@ -24,8 +23,8 @@ class FakeHost:
         self.namespace = self.proc / 'self/ns/pid'
         self.namespace.parent.mkdir(parents=True)
         self.namespace.symlink_to('pid:[4026531836]')
-        self.paths = Paths(proc=str(self.proc), qemu_conf=str(path / 'qemu.conf'))
-        (path / 'qemu.conf').write_text(f'memory_backing_dir = "{self.store}"\n')
+        self.qemu_conf = path / 'qemu.conf'
+        self.qemu_conf.write_text(f'memory_backing_dir = "{self.store}"\n')
 
     def guest(self, pid, maps, *, nova=True, memory=64, name=None):
         """Add a guest with recorded mappings; its command line has no memory backend."""

@@ -4,7 +4,7 @@
 import pytest
 
 from fbm_placement import errors
-from fbm_placement.model import Allocations, Inventory, Provider
+from fbm_placement.model import Inventory, Provider
 from fbm_placement.placement.client import PlacementClient
 
 UUID = 'a1b2c3d4-0000-4000-8000-000000000001'
@@ -89,9 +89,9 @@ def allocations(*resources):
         (
             'allocations',
             allocations({'MEMORY_MB': 100, 'VCPU': 1}, {'VCPU': 1}, {'MEMORY_MB': 11}),
-            Allocations(allocated_mib=111, consumers=2),
+            (111, 2),
         ),
-        ('allocations', allocations(), Allocations(allocated_mib=0, consumers=0)),
+        ('allocations', allocations(), (0, 0)),
         # Nothing is written where nothing is missing.
         ('missing', {'traits': ['CUSTOM_A', 'OTHER']}, frozenset()),
     ],
