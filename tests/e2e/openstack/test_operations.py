@@ -143,7 +143,7 @@ def test_the_hook_is_the_last_check(cloud, create):
         assert any('its memory is not file-backed' in line for line in lines), node.compute.tail()
         assert server.show()['OS-EXT-SRV-ATTR:instance_name'] not in node.host.virsh('list').stdout
         found = node.status('upgrade', 'check', '--json').stdout
-        assert 'started when nova.conf said enabled, and it says disabled now' in found
+        assert 'was started when nova.conf said enabled, now it says disabled' in found
     finally:
         node.configure('libvirt', file_backed_memory=node.capacity)
         node.restart_compute()
