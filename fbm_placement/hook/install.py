@@ -85,10 +85,7 @@ def has_hooks(hooks_dir: str) -> bool:
 
 
 def differences(path: str, name: str) -> list[str]:
-    """Return how an installed file differs from what is to be installed: content, mode, owner.
-
-    :raises OSError: it can't be read
-    """
+    """Return how an installed file differs from the package's, or raise OSError."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:

@@ -14,7 +14,6 @@ from fbm_placement.model import Backing, Guest
 
 _QEMU = re.compile(r'^(qemu-system-|qemu-kvm$|kvm$)')
 _DEFAULT_NAME = re.compile(r'^instance-[0-9a-f]{8}$')
-_NOVA_FAMILY = 'Virtual Machine'
 _UNITS_MIB = {'K': 1 / 1024, 'M': 1.0, 'G': 1024.0, 'T': 1024.0**2}
 
 Properties = dict[str, str]
@@ -79,7 +78,7 @@ def _is_nova(name: str, options: Sequence[tuple[str, str]]) -> bool:
     tables = [_properties(value) for option, value in options if option == 'smbios']
     systems = [table for table in tables if table.get('type') == '1']
     if systems:
-        return any(table.get('family') == _NOVA_FAMILY for table in systems)
+        return any(table.get('family') == 'Virtual Machine' for table in systems)
     return _DEFAULT_NAME.match(name) is not None
 
 
@@ -118,12 +117,11 @@ def _is_in_file(backend: Properties) -> bool:
 
 
 def _backing_of_one(backend: Properties) -> Backing:
-    if _is_in_file(backend):
-        shared = backend['share'] in ('on', 'yes', 'true')
-        return Backing.FILE if shared else Backing.PRIVATE_FILE
-    if backend['qom-type'] == 'memory-backend-file':
+    if backend['qom-type'] != 'memory-backend-file':
+        return Backing.DRAM
+    if not _is_in_file(backend):
         return Backing.HUGE_PAGES
-    return Backing.DRAM
+    return Backing.FILE if backend['share'] in ('on', 'yes', 'true') else Backing.PRIVATE_FILE
 
 
 def _is_uuid(text: str) -> bool:

@@ -15,7 +15,6 @@ class History:
     """What earlier checks found, also those of an earlier process: a restart ends no problem."""
 
     def __init__(self) -> None:
-        """Read the state file, however old it is."""
         state = None
         with contextlib.suppress(errors.HostError):
             state = state_file.read(state_file.path(), None)

@@ -47,7 +47,6 @@ class HostObserver:
         hooks_dir: str = install.HOOKS_DIR,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Check this ``/proc``, what this qemu.conf says, and the hook in there."""
         self._proc = proc
         self._qemu_conf = qemu_conf
         self._hooks_dir = hooks_dir
@@ -88,10 +87,7 @@ class HostObserver:
         return HostView(facts, store, history.draining_uuids, warning, *recoveries)
 
     def guests(self) -> tuple[Guest, ...]:
-        """Return every guest that runs here.
-
-        :raises HostError: they can't be seen
-        """
+        """Return every guest that runs here, or raise HostError: they can't be seen."""
         reason = processes.hidden_reason(mounts.read_mounts(), self._proc)
         if reason is not None:
             raise errors.HostError(reason)

@@ -25,7 +25,6 @@ class Probe:
     """Runs functions in a child process, one at a time."""
 
     def __init__(self, seconds: float = ANSWER_SECONDS) -> None:
-        """Wait so long for an answer."""
         self._seconds = seconds
         self._stuck: int | None = None
 

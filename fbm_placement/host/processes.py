@@ -32,9 +32,7 @@ def running_guests(proc: str = PROC, owners: frozenset[int] | None = None) -> tu
 
 
 def ask(probe: Probe, function: Callable[[], T]) -> T:
-    """Read command lines in a child process: the kernel takes them from a process's memory.
-
-    If that is in a store that hangs, reading may never end.
+    """Read command lines in a child process: where a process's memory hangs, so does reading.
 
     :raises HostError: it did not end in time
     """
@@ -51,8 +49,7 @@ def _owner(proc: str, pid: int) -> int | None:
     try:
         return os.stat(os.path.join(proc, str(pid))).st_uid
     except OSError:
-        # It has ended since.
-        return None
+        return None  # It has ended since.
 
 
 def command_lines(proc: str = PROC) -> Iterator[tuple[int, list[str]]]:

@@ -29,10 +29,7 @@ class StatePublisher:
     """Logs what changed, and writes the state file."""
 
     def __init__(self, notices: Notices, pid: int = 0) -> None:
-        """Publish for this process.
-
-        :param pid: of this process, if it runs as a service; 0: it makes a single pass
-        """
+        """:param pid: of this process, if it runs as a service; 0: it makes a single pass."""
         self._notices = notices
         self._pid = pid
         self.error: str | None = None
@@ -44,9 +41,17 @@ class StatePublisher:
         self._warn('host', view.warning)
         # A single pass does not replace what the service writes.
         if self._pid or running_agent() is None:
-            self.error = _write(state_of(view, settings, options, self._pid))
+            where, self.error = state_file.path(), None
+            try:
+                state_file.write(_state(view, settings, options, self._pid), where)
+            except OSError as exc:
+                self.error = (
+                    f"{where} is not written: {exc.strerror}; libvirt's hook will soon not "
+                    'enforce: run the agent as its unit does or as root, and check the filesystem '
+                    f'(findmnt -T {os.path.dirname(where)}, df)'
+                )
             if self._warn('state file', self.error) and self.error is None:
-                LOG.info('%s is written again', state_file.path())
+                LOG.info('%s is written again', where)
 
     def clear(self) -> None:
         """Remove the state file, so that the hook does not enforce."""
@@ -87,8 +92,7 @@ def running_agent() -> int | None:
     return pid if runs and pid != os.getpid() else None
 
 
-def state_of(view: HostView, settings: Settings, options: AgentOptions, pid: int = 0) -> HostState:
-    """Return the content of the state file."""
+def _state(view: HostView, settings: Settings, options: AgentOptions, pid: int) -> HostState:
     store = None
     if view.store is not None:
         filesystem = view.store.mount.filesystem if view.store.mount else None
@@ -108,17 +112,3 @@ def state_of(view: HostView, settings: Settings, options: AgentOptions, pid: int
         store_recovery=view.store_recovery,
         drain_recovery=view.drain_recovery,
     )
-
-
-def _write(state: HostState) -> str | None:
-    """Write the state file; return what went wrong."""
-    where = state_file.path()
-    try:
-        state_file.write(state, where)
-    except OSError as exc:
-        return (
-            f"{where} is not written: {exc.strerror}; libvirt's hook will soon not enforce: run "
-            'the agent as its unit does or as root, and check the filesystem '
-            f'(findmnt -T {os.path.dirname(where)}, df)'
-        )
-    return None

@@ -27,7 +27,6 @@ def observe_store(path: str, guests: Iterable[Guest], probe: Probe) -> Store:
 
 
 def _observe(path: str, guests: Iterable[Guest]) -> Store:
-    """Make every call that asks the filesystem."""
     real_path = os.path.realpath(path)
     above = [point for point in mounts.read_fstab() if mounts.is_under(real_path, point)]
     expected_mount = max(above, key=len, default=None)

@@ -24,10 +24,7 @@ def remaining_guests(enabled: bool, guests: Iterable[Guest]) -> tuple[Guest, ...
 
 
 def common_state(guests: Iterable[Guest]) -> bool | None:
-    """Return whether all Nova guests are as on an enabled host (True) or a disabled one.
-
-    None: they differ, or there are none.
-    """
+    """Return which state all Nova guests are of; None: they differ, or there are none."""
     nova = [guest for guest in guests if guest.is_nova]
     for enabled in (True, False):
         if nova and not remaining_guests(enabled, nova):

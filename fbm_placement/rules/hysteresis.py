@@ -5,14 +5,12 @@ from fbm_placement.model import Problem, Recovery
 
 
 class Hysteresis:
-    """Keeps a problem until enough checks in a row have found none."""
+    """Keeps a problem until ``needed`` checks in a row have found none.
+
+    :param key: of the problem that stands for a recovery that is not complete
+    """
 
     def __init__(self, key: str, needed: int, recovery: Recovery | None = None) -> None:
-        """Continue where another process was.
-
-        :param key: of the problem that stands for a recovery that is not complete
-        :param needed: how many checks in a row must find no problem
-        """
         self._key = key
         self._needed = needed
         self.recovery = recovery

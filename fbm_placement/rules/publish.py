@@ -21,9 +21,9 @@ class Observation:
     """The MEMORY_MB record; None: nova-compute has not created one yet."""
     traits: frozenset[str]
     allocated_mib: int = 0
-    """The sum of the MEMORY_MB allocations, MiB."""
+    """The sum of the MEMORY_MB allocations."""
     consumers: int = 0
-    """How many instances (consumers) hold them."""
+    """How many instances hold them."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,12 @@ WITHDRAWN = Target(inventory=None, own_traits=frozenset())
 """Of a disabled host, and for uninstalling: no traits, the inventory is left to nova-compute."""
 
 
-Difference = tuple[str, str, str]
-"""A field of the inventory or a trait, what Placement has, and what it should have."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """The steps to the target, in their order."""
 
-    differences: tuple[Difference, ...]
+    differences: tuple[tuple[str, str, str], ...]
+    """A field of the inventory or a trait, what Placement has, and what it should have."""
     steps: tuple[Inventory | frozenset[str], ...]
     """What to write: the MEMORY_MB record, or the provider's whole set of traits."""
     waiting_for: str | None = None
@@ -141,7 +138,7 @@ def overcommitment(goal: Target, seen: Observation) -> str | None:
     )
 
 
-def _differences(goal: Target, seen: Observation) -> tuple[Difference, ...]:
+def _differences(goal: Target, seen: Observation) -> tuple[tuple[str, str, str], ...]:
     found = []
     if goal.inventory is not None and seen.inventory is not None:
         has, wanted = asdict(seen.inventory), asdict(goal.inventory)
