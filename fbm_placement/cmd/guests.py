@@ -46,10 +46,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
 
 
 def run(conf: cfg.ConfigOpts) -> int:
-    """Print the report.
-
-    :raises HostError: this is not root; or orphans shall be removed, and must not
-    """
+    """Print the report; HostError: this is not root; or orphans shall be removed, and must not."""
     if os.geteuid() != 0:
         raise errors.HostError(
             "the mappings of guests' processes can be read by root only: expected user id 0, this "

@@ -70,10 +70,7 @@ _AGENT_OPTIONS = {
 
 
 def read_settings(conf: cfg.ConfigOpts) -> Settings:
-    """Read Nova's options and check them.
-
-    :raises ConfigurationError: with every reason at once
-    """
+    """Read Nova's options and check them; ConfigurationError has every reason at once."""
     return _checked(*_settings(conf))
 
 
@@ -89,10 +86,7 @@ def read_agent_options(
 
 
 def read_all(conf: cfg.ConfigOpts) -> tuple[Settings, AgentOptions]:
-    """Read and check both.
-
-    :raises ConfigurationError: with every reason of both at once
-    """
+    """Read and check both; ConfigurationError has every reason of both at once."""
     settings, reasons = _settings(conf)
     values, more_reasons = _read(conf, _AGENT_OPTIONS)
     return _checked((settings, AgentOptions(**values)), reasons + more_reasons)

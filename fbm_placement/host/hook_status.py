@@ -10,9 +10,7 @@ from fbm_placement.model import Problem
 
 
 def problems(
-    hook_mode: str,
-    hooks_dir: str = install.HOOKS_DIR,
-    python: str = check.PYTHON,
+    hook_mode: str, hooks_dir: str = install.HOOKS_DIR, python: str = check.PYTHON
 ) -> tuple[Problem, ...]:
     """Return why every arriving guest would be refused: a part of an installed hook is missing.
 

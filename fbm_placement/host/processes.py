@@ -69,10 +69,7 @@ def _command_line(proc: str, pid: str) -> bytes | None:
 
 
 def started_at(pid: int, proc: str = PROC) -> float:
-    """Return when a process was started, seconds since the epoch.
-
-    :raises OSError: it has ended
-    """
+    """Return when a process was started, seconds since the epoch; OSError: it has ended."""
     with open(os.path.join(proc, str(pid), 'stat'), encoding='ascii', errors='replace') as file:
         # The name in parentheses may have spaces in it; the start is the 22nd field.
         ticks = int(file.read().rpartition(')')[2].split()[19])

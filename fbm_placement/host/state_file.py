@@ -61,10 +61,7 @@ def path() -> str:
 
 
 def write(state: HostState, where: str) -> None:
-    """Replace the file as a whole.
-
-    :raises OSError: it can't be written; the old one stays
-    """
+    """Replace the file as a whole; OSError: it can't be written; the old one stays."""
     directory = os.path.dirname(where)
     os.makedirs(directory, mode=0o755, exist_ok=True)
     # libvirt's hook may run as another user; there is nothing secret in it.

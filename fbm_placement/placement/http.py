@@ -96,10 +96,7 @@ class Transport:
         self._send = send
 
     def get(self, path: str, **params: str) -> Json:
-        """GET a JSON object.
-
-        :raises PlacementError: or the subclass of it that the status stands for
-        """
+        """GET a JSON object; PlacementError, or the subclass of it that the status stands for."""
         query = f'?{urllib.parse.urlencode(params)}' if params else ''
         return self._exchange('GET', path, query, None)
 
