@@ -204,9 +204,10 @@ class Agent:
         return used.reconciler
 
     def _leave_provider(self) -> None:
-        if self._connection is None or self._connection.reconciler is None:
+        # Not from the connection: in an outage there is none.
+        left, _ = self.notices.replace('provider', None) or (None, None)
+        if left is None:
             return
-        left = self._connection.reconciler.provider
         LOG.warning(
             'resource_provider changed: %s (%s) is left as it is; if it is not a file-backed '
             'memory host, remove its traits %s '
@@ -215,7 +216,8 @@ class Agent:
             left.uuid,
             ', '.join(sorted(constants.OWN_TRAITS)),
         )
-        self._connection = replace(self._connection, reconciler=None)
+        if self._connection is not None:
+            self._connection = replace(self._connection, reconciler=None)
 
     def _log_left_behind(self) -> None:
         try:

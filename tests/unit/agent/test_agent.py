@@ -470,6 +470,17 @@ def test_reload_with_another_resource_provider(settled, placement, home, log):
     assert placement.node.generation == generation
 
 
+def test_reload_with_another_resource_provider_in_an_outage(settled, placement, home, log):
+    placement.failure = {'status_code': 503}
+    with pytest.raises(errors.PlacementError):
+        run_pass(settled)
+    file = home.folder / 'nova.conf'
+    file.write_text(file.read_text() + '[file_backed_memory]\nresource_provider = other\n')
+    settled.reload()
+    (line,) = logged(log)
+    assert line.startswith(f'resource_provider changed: {NAME} ({UUID}) is left as it is')
+
+
 def test_a_placement_section_that_is_wrong(home):
     """No waiting fixes it, so it isn't PlacementError."""
     home.write('[placement]\nauth_type = nonsense\n')
