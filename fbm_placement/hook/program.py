@@ -370,7 +370,7 @@ def parse_mountinfo(lines) -> list:
     mounts = []
     for line in lines:
         left, _, right = line.partition(' - ')
-        fields, filesystem = left.split(' '), right.split()
+        fields, filesystem = left.split(' '), right.rstrip('\n').split(' ')
         if len(fields) > 4 and len(filesystem) > 2:
             device, root, point = fields[2], unescaped(fields[3]), unescaped(fields[4])
             kind, source, options = filesystem[0], unescaped(filesystem[1]), filesystem[2]

@@ -19,6 +19,7 @@ MOUNTINFO = """\
 45 27 0:32 / - tmpfs tmpfs rw
 46 27 0:32 / /srv/x rw - tmpfs tmpfs
 47 27 0:32 / /srv/x rw
+48 27 0:33 / /srv/ram rw,relatime - tmpfs  rw,size=8192k
 """
 
 
@@ -57,8 +58,14 @@ def test_a_directory_bound_onto_itself_is_no_mount():
     assert mount_of('/srv/other', table).mount_point == '/srv/other'
 
 
+def test_a_source_may_be_empty(table):
+    """Fields are separated by single spaces."""
+    options = frozenset({'rw', 'size=8192k'})
+    assert table[-1] == Mount('/srv/ram', 'tmpfs', '', '0:33', '/', options)
+
+
 def test_a_line_that_is_not_as_documented_is_left_out(table):
-    assert len(table) == 5
+    assert len(table) == 6
 
 
 def test_the_machines_own_table_can_be_read():
