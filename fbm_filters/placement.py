@@ -12,7 +12,6 @@ from oslo_log import log
 from fbm_filters.fresh import Fresh
 from fbm_placement.constants import MICROVERSION, OWN_TRAITS
 from fbm_placement.placement.client import PlacementClient
-from fbm_placement.placement.http import Transport
 
 LOG = log.getLogger(__name__)
 
@@ -31,7 +30,7 @@ def client(context: RequestContext) -> PlacementClient:
         extra = {'version': MICROVERSION, 'global_request_id': context.global_id}
         return novas.get(url, **extra) if method == 'GET' else novas.put(url, body, **extra)
 
-    return PlacementClient(Transport(send))
+    return PlacementClient(send)
 
 
 def ensured_traits(seconds: float, clock: Callable[[], float] = time.monotonic) -> Fresh[None]:

@@ -4,7 +4,7 @@
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from oslo_config import cfg
 
@@ -12,8 +12,6 @@ from fbm_placement import constants, errors
 from fbm_placement.model import AgentOptions, Settings
 from fbm_placement.rules import config
 from fbm_placement.text import config_error_text
-
-T = TypeVar('T')
 
 
 def _required(value: Any) -> Any:
@@ -71,7 +69,12 @@ _AGENT_OPTIONS = {
 
 def read_settings(conf: cfg.ConfigOpts) -> Settings:
     """Read Nova's options and check them; ConfigurationError has every reason at once."""
-    return _checked(*_settings(conf))
+    values, reasons = _read(conf, _SETTINGS)
+    settings = Settings(**values)
+    reasons += config.forbidden(settings)
+    if reasons:
+        raise errors.ConfigurationError(reasons)
+    return settings
 
 
 def read_agent_options(
@@ -82,26 +85,20 @@ def read_agent_options(
     :param needed: those to read; the others get their defaults
     :raises ConfigurationError: with every reason at once
     """
-    return AgentOptions(**_checked(*_read(conf, {name: _AGENT_OPTIONS[name] for name in needed})))
+    values, reasons = _read(conf, {name: _AGENT_OPTIONS[name] for name in needed})
+    if reasons:
+        raise errors.ConfigurationError(reasons)
+    return AgentOptions(**values)
 
 
 def read_all(conf: cfg.ConfigOpts) -> tuple[Settings, AgentOptions]:
     """Read and check both; ConfigurationError has every reason of both at once."""
-    settings, reasons = _settings(conf)
-    values, more_reasons = _read(conf, _AGENT_OPTIONS)
-    return _checked((settings, AgentOptions(**values)), reasons + more_reasons)
-
-
-def _settings(conf: cfg.ConfigOpts) -> tuple[Settings, list[str]]:
-    values, reasons = _read(conf, _SETTINGS)
-    settings = Settings(**values)
-    return settings, [*reasons, *config.forbidden(settings)]
-
-
-def _checked(value: T, reasons: list[str]) -> T:
-    if reasons:
-        raise errors.ConfigurationError(reasons)
-    return value
+    try:
+        settings = read_settings(conf)
+    except errors.ConfigurationError as exc:
+        reasons = _read(conf, _AGENT_OPTIONS)[1]
+        raise errors.ConfigurationError([*exc.reasons, *reasons]) from None
+    return settings, read_agent_options(conf)
 
 
 def _read(conf: cfg.ConfigOpts, table: dict[str, _Option]) -> tuple[dict[str, Any], list[str]]:

@@ -2,25 +2,33 @@
 """What is read from and written to Placement: providers, inventory, traits, allocations."""
 
 import contextlib
+import urllib.parse
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from fbm_placement import constants, errors
 from fbm_placement.model import Inventory, Provider
-from fbm_placement.placement.http import Transport
+from fbm_placement.placement.http import Json, Send, exchange
 
 
 class PlacementClient:
     """The requests of the agent and of the scheduler's side.
 
-    Every method may raise PlacementError or one of its subclasses, and what its transport raises;
-    one that writes ConflictError where the provider's generation is not the given one, and
+    Every method may raise PlacementError or one of its subclasses, and what ``send`` raises; one
+    that writes ConflictError where the provider's generation is not the given one, and
     BadRequestError where what it names does not exist (any more).
     """
 
-    def __init__(self, transport: Transport) -> None:
-        self.transport = transport
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    def get(self, path: str, **params: str) -> Json:
+        query = f'?{urllib.parse.urlencode(params)}' if params else ''
+        return exchange(self._send, 'GET', path, query)
+
+    def put(self, path: str, body: Json | None = None) -> Json:
+        return exchange(self._send, 'PUT', path, body=body)
 
     def providers(self, **query: str) -> list[Provider]:
         """Return the provider with this ``uuid`` or ``name``, or all with the trait ``required``.
@@ -28,13 +36,13 @@ class PlacementClient:
         It is a query for a UUID too: a 404 then shows that this is not Placement's root.
         """
         path = '/resource_providers'
-        with _answer(path, self.transport.get(path, **query)) as body:
+        with _answer(path, self.get(path, **query)) as body:
             return [_provider(record) for record in body['resource_providers']]
 
     def inventory(self, uuid: str) -> tuple[int, Inventory | None]:
         """Return the provider's generation and MEMORY_MB record, None where it has none."""
         path = f'/resource_providers/{uuid}/inventories'
-        with _answer(path, self.transport.get(path)) as body:
+        with _answer(path, self.get(path)) as body:
             record = body['inventories'].get(constants.MEMORY_MB)
             return _generation(body), None if record is None else _inventory(record)
 
@@ -46,7 +54,7 @@ class PlacementClient:
     def traits(self, uuid: str) -> tuple[int, frozenset[str]]:
         """Return the provider's generation and all of its traits."""
         path = f'/resource_providers/{uuid}/traits'
-        with _answer(path, self.transport.get(path)) as body:
+        with _answer(path, self.get(path)) as body:
             return _generation(body), _names(body['traits'])
 
     def put_traits(self, uuid: str, generation: int, traits: Collection[str]) -> int:
@@ -57,7 +65,7 @@ class PlacementClient:
     def allocations(self, uuid: str) -> tuple[int, int]:
         """Return how much of the provider's MEMORY_MB is allocated, MiB, and to how many."""
         path = f'/resource_providers/{uuid}/allocations'
-        with _answer(path, self.transport.get(path)) as body:
+        with _answer(path, self.get(path)) as body:
             held = [allocation['resources'] for allocation in body['allocations'].values()]
             amounts = [
                 _whole(one[constants.MEMORY_MB]) for one in held if constants.MEMORY_MB in one
@@ -66,7 +74,7 @@ class PlacementClient:
 
     def create_missing_traits(self, wanted: Collection[str]) -> frozenset[str]:
         """Create those of the ``wanted`` traits that don't exist, and return them."""
-        listed = self.transport.get('/traits', name='in:' + ','.join(sorted(wanted)))
+        listed = self.get('/traits', name='in:' + ','.join(sorted(wanted)))
         with _answer('/traits', listed) as body:
             missing = frozenset(wanted) - _names(body['traits'])
         for trait in sorted(missing):
@@ -75,11 +83,11 @@ class PlacementClient:
 
     def create_trait(self, name: str) -> None:
         """Create a trait, if it doesn't exist yet; BadRequestError: not a ``CUSTOM_`` name."""
-        self.transport.put(f'/traits/{name}')
+        self.put(f'/traits/{name}')
 
     def _put(self, path: str, generation: int, record: Mapping[str, Any]) -> int:
         sent = {'resource_provider_generation': generation, **record}
-        with _answer(path, self.transport.put(path, sent)) as body:
+        with _answer(path, self.put(path, sent)) as body:
             return _generation(body)
 
 

@@ -11,7 +11,6 @@ import socket
 import ssl
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
@@ -91,27 +90,20 @@ _KEYSTONE_AWAY = 'The Keystone service is temporarily unavailable'
 """Of keystonemiddleware (auth_token/__init__.py), which answers in Placement's place."""
 
 
-class Transport:
-    def __init__(self, send: Send) -> None:
-        self._send = send
+def exchange(
+    send: Send, method: str, path: str, query: str = '', body: Json | None = None
+) -> Json:
+    """Return the JSON object that answers the request, empty if there is no answer's body.
 
-    def get(self, path: str, **params: str) -> Json:
-        """GET a JSON object; PlacementError, or the subclass of it that the status stands for."""
-        query = f'?{urllib.parse.urlencode(params)}' if params else ''
-        return self._exchange('GET', path, query, None)
-
-    def put(self, path: str, body: Json | None = None) -> Json:
-        """PUT a JSON object and return the answer, empty if there is none; raises as ``get``."""
-        return self._exchange('PUT', path, '', body)
-
-    def _exchange(self, method: str, path: str, query: str, body: Json | None) -> Json:
-        request = f'{method} {path}'
-        try:
-            response = self._send(method, path + query, body)
-        except _NO_ANSWER as exc:
-            retry_after = _retry_after(getattr(exc, 'response', None))
-            raise errors.PlacementError(f'{request}: {_cause(exc)}', retry_after) from exc
-        return _parsed(response, request)
+    :raises PlacementError: or the subclass of it that the status stands for
+    """
+    request = f'{method} {path}'
+    try:
+        response = send(method, path + query, body)
+    except _NO_ANSWER as exc:
+        retry_after = _retry_after(getattr(exc, 'response', None))
+        raise errors.PlacementError(f'{request}: {_cause(exc)}', retry_after) from exc
+    return _parsed(response, request)
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ def connect(
         with http.deadline():
             return sender.request(url, method, headers={'Accept': 'application/json'}, **json)
 
-    return PlacementClient(http.Transport(send))
+    return PlacementClient(send)
 
 
 def adapter(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:

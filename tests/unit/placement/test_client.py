@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client for Placement: what is sent, what is read, and answers of the wrong shape."""
 
+import io
+import json
+
 import pytest
+import requests
 
 from fbm_placement import errors
 from fbm_placement.model import Inventory, Provider
@@ -23,18 +27,19 @@ RECORD = {
 GENERATION = {'resource_provider_generation': 7}
 
 
-class Transport:
+class Placement:
+    """Sends nothing: answers with the given objects, one after the other."""
+
     def __init__(self, *answers):
         self.answers = list(answers)
         self.sent = []
 
-    def get(self, path, **params):
-        self.sent.append(('GET', path, params))
-        return self.answers.pop(0)
-
-    def put(self, path, body=None):
-        self.sent.append(('PUT', path, body))
-        return self.answers.pop(0)
+    def send(self, method, url, body):
+        self.sent.append((method, url, body))
+        response = requests.Response()
+        response.status_code = 200
+        response.raw = io.BytesIO(json.dumps(self.answers.pop(0)).encode())
+        return response
 
 
 def provider(parent):
@@ -51,13 +56,13 @@ CALLS = {
     'missing': lambda client: client.create_missing_traits({'CUSTOM_A'}),
 }
 REQUESTS = {
-    'providers': ('GET', '/resource_providers', {'name': 'a&b'}),
-    'inventory': ('GET', f'{NODE}/inventories', {}),
+    'providers': ('GET', '/resource_providers?name=a%26b', None),
+    'inventory': ('GET', f'{NODE}/inventories', None),
     'put_inventory': ('PUT', f'{NODE}/inventories/MEMORY_MB', GENERATION | RECORD),
-    'traits': ('GET', f'{NODE}/traits', {}),
+    'traits': ('GET', f'{NODE}/traits', None),
     'put_traits': ('PUT', f'{NODE}/traits', GENERATION | {'traits': ['A', 'B', 'C']}),
-    'allocations': ('GET', f'{NODE}/allocations', {}),
-    'missing': ('GET', '/traits', {'name': 'in:CUSTOM_A'}),
+    'allocations': ('GET', f'{NODE}/allocations', None),
+    'missing': ('GET', '/traits?name=in%3ACUSTOM_A', None),
 }
 
 
@@ -98,19 +103,19 @@ def allocations(*resources):
 )
 def test_one_request(call, answer, result):
     """Each method sends exactly one request, and reads what is needed of the answer."""
-    transport = Transport(answer)
-    assert CALLS[call](PlacementClient(transport)) == result
-    assert transport.sent == [REQUESTS[call]]
+    placement = Placement(answer)
+    assert CALLS[call](PlacementClient(placement.send)) == result
+    assert placement.sent == [REQUESTS[call]]
 
 
 def test_only_missing_traits_are_created():
-    transport = Transport({'traits': ['CUSTOM_B']}, {}, {})
-    created = PlacementClient(transport).create_missing_traits(
+    placement = Placement({'traits': ['CUSTOM_B']}, {}, {})
+    created = PlacementClient(placement.send).create_missing_traits(
         {'CUSTOM_C', 'CUSTOM_B', 'CUSTOM_A'}
     )
     assert created == {'CUSTOM_A', 'CUSTOM_C'}
-    assert transport.sent == [
-        ('GET', '/traits', {'name': 'in:CUSTOM_A,CUSTOM_B,CUSTOM_C'}),
+    assert placement.sent == [
+        ('GET', '/traits?name=in%3ACUSTOM_A%2CCUSTOM_B%2CCUSTOM_C', None),
         ('PUT', '/traits/CUSTOM_A', None),
         ('PUT', '/traits/CUSTOM_C', None),
     ]
@@ -173,11 +178,11 @@ def test_only_missing_traits_are_created():
 )
 def test_json_of_the_wrong_shape(call, body):
     """JSON that isn't Placement's is one line with the path, and nothing more is written."""
-    transport = Transport(body)
+    placement = Placement(body)
     with pytest.raises(errors.PlacementError) as caught:
-        CALLS[call](PlacementClient(transport))
+        CALLS[call](PlacementClient(placement.send))
     assert type(caught.value) is errors.PlacementError
-    path = REQUESTS[call][1]
+    path = REQUESTS[call][1].split('?')[0]
     assert str(caught.value).startswith(f'{path}: JSON that is not what Placement answers here')
     assert str(caught.value).endswith('does [placement] point to another service?')
-    assert len(transport.sent) == 1
+    assert len(placement.sent) == 1

@@ -53,22 +53,22 @@ def debug_log(caplog):
 
 
 @pytest.fixture
-def transport_for(home, debug_log):
+def client_for(home, debug_log):
     def make(text, **kwargs):
         home.write(text)
-        return connect(home.load(), **kwargs).transport
+        return connect(home.load(), **kwargs)
 
     return make
 
 
 @pytest.fixture
-def transport(nova_conf, debug_log):
-    return connect(nova_conf()).transport
+def client(nova_conf, debug_log):
+    return connect(nova_conf())
 
 
 @pytest.fixture
-def password_transport(transport_for):
-    return transport_for(V3PASSWORD)
+def password_client(client_for):
+    return client_for(V3PASSWORD)
 
 
 def failure(work, kind=errors.PlacementError):
@@ -82,9 +82,9 @@ def failure(work, kind=errors.PlacementError):
     return caught.value
 
 
-def line_of(transport):
+def line_of(client):
     """Return the message of a GET that fails."""
-    line = str(failure(lambda: transport.get(PATH)))
+    line = str(failure(lambda: client.get(PATH)))
     assert line.startswith(f'GET {PATH}: ')
     return line
 
@@ -92,9 +92,9 @@ def line_of(transport):
 # What is sent.
 
 
-def test_get(transport, http):
+def test_get(client, http):
     http.get(URL + PATH, json={})
-    transport.get(PATH, name='a b')
+    client.get(PATH, name='a b')
     (sent,) = http.request_history
     assert sent.headers['OpenStack-API-Version'] == 'placement 1.26'
     assert sent.headers['User-Agent'].startswith(f'fbm-agent/{fbm_placement.version()} ')
@@ -103,9 +103,9 @@ def test_get(transport, http):
     assert sent.url == f'{URL}{PATH}?name=a+b'
 
 
-def test_put_sends_json(transport, http):
+def test_put_sends_json(client, http):
     http.put(URL + PATH, json={'b': 2})
-    assert transport.put(PATH, {'a': 1}) == {'b': 2}
+    assert client.put(PATH, {'a': 1}) == {'b': 2}
     (sent,) = http.request_history
     assert sent.json() == {'a': 1}
     assert sent.headers['Content-Type'] == 'application/json'
@@ -113,34 +113,34 @@ def test_put_sends_json(transport, http):
 
 
 @pytest.mark.parametrize('status', [201, 204])
-def test_put_without_body_and_answer(transport, http, status):
+def test_put_without_body_and_answer(client, http, status):
     """A trait is created without a body, and the answer is empty."""
     http.put(URL + '/traits/CUSTOM_A', status_code=status)
-    assert transport.put('/traits/CUSTOM_A') == {}
+    assert client.put('/traits/CUSTOM_A') == {}
     assert http.last_request.body is None
 
 
 @pytest.mark.parametrize(('set_to', 'used'), [('', 30), ('timeout = 7', 7), ('timeout = 900', 60)])
-def test_every_request_has_a_timeout(transport_for, http, set_to, used):
+def test_every_request_has_a_timeout(client_for, http, set_to, used):
     """Neither Keystone nor Placement can block the agent; no more than a minute."""
-    transport = transport_for(V3PASSWORD + set_to)
+    client = client_for(V3PASSWORD + set_to)
     keystone(http)
     http.get(URL + PATH, json={})
     http.put(URL + PATH, json={})
-    transport.get(PATH)
-    transport.put(PATH, {'a': 1})
+    client.get(PATH)
+    client.put(PATH, {'a': 1})
     assert [sent.timeout for sent in http.request_history] == [used] * 3
 
 
-def test_no_retries_of_keystoneauth(transport_for, http):
+def test_no_retries_of_keystoneauth(client_for, http):
     """They sleep where no signal ends it."""
-    transport = transport_for(
+    client = client_for(
         f'{NO_AUTH}endpoint = {URL}\nstatus_code_retries = 3\nconnect_retries = 3\n'
     )
     http.get(URL + PATH, status_code=503)
-    line_of(transport)
+    line_of(client)
     http.get(URL + PATH, exc=requests.exceptions.ConnectionError)
-    line_of(transport)
+    line_of(client)
     assert len(http.request_history) == 2
 
 
@@ -154,11 +154,11 @@ def test_called_before_each_request(nova_conf, http):
         if len(calls) == 3:
             raise errors.StopRequested
 
-    transport = connect(nova_conf(), before_request).transport
-    transport.get(PATH)
-    transport.get(PATH)
+    client = connect(nova_conf(), before_request)
+    client.get(PATH)
+    client.get(PATH)
     with pytest.raises(errors.StopRequested):
-        transport.get(PATH)
+        client.get(PATH)
     assert calls == [0, 1, 2]
     assert len(http.request_history) == 2
 
@@ -223,11 +223,11 @@ BY_ANOTHER = {
 
 @pytest.mark.parametrize('method', ['GET', 'PUT'])
 @pytest.mark.parametrize(('status', 'code', 'kind', 'expected'), BY_PLACEMENT)
-def test_refused_by_placement(transport, http, method, status, code, kind, expected):
+def test_refused_by_placement(client, http, method, status, code, kind, expected):
     """The class is by the status, and for a conflict by the code; the detail is in the line."""
     body = fake_placement.error('the\ndetail', f'placement.{code}')
     http.register_uri(method, URL + PATH, status_code=status, json=body, reason='Reason')
-    error = failure(functools.partial(getattr(transport, method.lower()), PATH), kind)
+    error = failure(functools.partial(getattr(client, method.lower()), PATH), kind)
     assert str(error).startswith(f'{method} {PATH}: ')
     assert expected in str(error)
     assert error.retry_after is None
@@ -235,38 +235,38 @@ def test_refused_by_placement(transport, http, method, status, code, kind, expec
 
 @pytest.mark.parametrize('method', ['GET', 'PUT'])
 @pytest.mark.parametrize(('answer', 'expected'), BY_ANOTHER.values(), ids=BY_ANOTHER)
-def test_answered_by_another(transport, http, method, answer, expected):
+def test_answered_by_another(client, http, method, answer, expected):
     """One line: the request, what was seen, how to fix it; it never counts as Placement's own."""
     http.register_uri(method, URL + PATH, **answer)
-    line = str(failure(functools.partial(getattr(transport, method.lower()), PATH)))
+    line = str(failure(functools.partial(getattr(client, method.lower()), PATH)))
     assert line.startswith(f'{method} {PATH}: ')
     assert expected in line
 
 
-def test_an_error_before_1_23(transport, http):
+def test_an_error_before_1_23(client, http):
     """It has no code, but is Placement's."""
     http.get(URL + PATH, status_code=400, json={'errors': [{'detail': 'old'}]})
-    error = failure(lambda: transport.get(PATH), errors.BadRequestError)
+    error = failure(lambda: client.get(PATH), errors.BadRequestError)
     assert str(error).endswith(': old')
 
 
 @pytest.mark.parametrize('status', [200, 502])
 @pytest.mark.parametrize('text', ['<p>' + 'x' * 5000, '[' * 100_000], ids=['HTML', 'too deep'])
-def test_a_long_answer_is_cut(transport, http, status, text):
+def test_a_long_answer_is_cut(client, http, status, text):
     """A page of HTML doesn't fill the log; JSON nested too deep is a RecursionError in between."""
     http.get(URL + PATH, text=text, status_code=status)
-    line = line_of(transport)
+    line = line_of(client)
     assert len(line) < 400
     assert '..."' in line
 
 
-def test_a_refused_token_is_renewed_once(password_transport, http):
+def test_a_refused_token_is_renewed_once(password_client, http):
     """A token that has expired meanwhile is renewed without an error, but only once."""
     keystone(http)
     http.get(URL + PATH, [{'status_code': 401}, {'json': {'a': 1}}, {'status_code': 401}])
-    assert password_transport.get(PATH) == {'a': 1}
+    assert password_client.get(PATH) == {'a': 1}
     assert [sent.method for sent in http.request_history] == ['POST', 'GET', 'POST', 'GET']
-    assert 'the token was refused' in line_of(password_transport)
+    assert 'the token was refused' in line_of(password_client)
     assert len(http.request_history) == 7
 
 
@@ -290,10 +290,10 @@ def in_seconds(seconds):
         ('Fri, 31 Dec 9999 23:59:59 GMT', 3600, 3600),
     ],
 )
-def test_retry_after(transport, http, status, value, low, high):
+def test_retry_after(client, http, status, value, low, high):
     value = value() if callable(value) else value
     http.get(URL + PATH, status_code=status, headers={'Retry-After': value}, text='later')
-    assert low <= failure(lambda: transport.get(PATH)).retry_after <= high
+    assert low <= failure(lambda: client.get(PATH)).retry_after <= high
 
 
 @pytest.mark.parametrize(
@@ -308,9 +308,9 @@ def test_retry_after(transport, http, status, value, low, high):
         'Wed, 21 Oct 99999999999999999999 07:28:00 GMT',
     ],
 )
-def test_retry_after_without_a_time(transport, http, value):
+def test_retry_after_without_a_time(client, http, value):
     http.get(URL + PATH, status_code=503, headers={'Retry-After': value}, text='later')
-    assert failure(lambda: transport.get(PATH)).retry_after is None
+    assert failure(lambda: client.get(PATH)).retry_after is None
 
 
 # No answer at all: urllib3 itself fails, so that the errors are wrapped as deep as in production.
@@ -348,10 +348,10 @@ def peer(monkeypatch):
         (ConnectionResetError(104, 'Connection reset by peer'), 'Connection reset by peer'),
     ],
 )
-def test_no_connection(transport, monkeypatch, exc, expected):
+def test_no_connection(client, monkeypatch, exc, expected):
     """The line has the cause, whatever it was wrapped in, and the address."""
     connection_fails(monkeypatch, exc)
-    line = line_of(transport)
+    line = line_of(client)
     assert expected in line
     assert 'placement.test' in line
     if not isinstance(exc, TimeoutError):
@@ -359,14 +359,14 @@ def test_no_connection(transport, monkeypatch, exc, expected):
         assert 'Max retries' not in line
 
 
-def test_tls(transport_for, monkeypatch, peer):
+def test_tls(client_for, monkeypatch, peer):
     """A certificate that isn't trusted: the line has the option that trusts it."""
 
     def refuse(*args, **kwargs):
         raise ssl.SSLCertVerificationError(1, 'certificate verify failed: self-signed')
 
     monkeypatch.setattr(ssl.SSLContext, 'wrap_socket', refuse)
-    line = line_of(transport_for(f'{NO_AUTH}endpoint = https://placement.test\n'))
+    line = line_of(client_for(f'{NO_AUTH}endpoint = https://placement.test\n'))
     assert 'TLS failed (' in line
     assert 'certificate verify failed: self-signed' in line
     assert 'check [placement]cafile' in line
@@ -401,20 +401,20 @@ HTTPS, PLAIN = ('endpoint = https://placement.test\n', 'endpoint = http://placem
         ),
     ],
 )
-def test_a_broken_exchange(transport_for, peer, section, raw, expected):
+def test_a_broken_exchange(client_for, peer, section, raw, expected):
     """Whatever breaks off, or isn't HTTP, is a PlacementError like any other."""
     if raw is not None:
         peer.sendall(raw)
         peer.shutdown(socket.SHUT_WR)
-    line = line_of(transport_for(NO_AUTH + section))
+    line = line_of(client_for(NO_AUTH + section))
     for text in expected:
         assert text in line
 
 
-def test_errors_of_requests(transport, http):
+def test_errors_of_requests(client, http):
     """What keystoneauth doesn't translate is a PlacementError all the same."""
     http.get(URL + PATH, exc=requests.exceptions.ContentDecodingError('no gzip'))
-    assert 'no gzip' in line_of(transport)
+    assert 'no gzip' in line_of(client)
 
 
 # Keystone, before Placement is asked.
@@ -429,12 +429,12 @@ def keystone(http, service='placement', **endpoint):
     http.post(TOKENS_URL, status_code=201, json={'token': token}, headers=headers)
 
 
-def test_the_token_and_the_endpoint_come_from_keystone(password_transport, http, debug_log):
+def test_the_token_and_the_endpoint_come_from_keystone(password_client, http, debug_log):
     """Password in, token and endpoint out, used, and requested once; --debug shows no secret."""
     keystone(http)
     http.get(URL + PATH, json={'a': 1})
-    assert password_transport.get(PATH) == {'a': 1}
-    assert password_transport.get(PATH) == {'a': 1}
+    assert password_client.get(PATH) == {'a': 1}
+    assert password_client.get(PATH) == {'a': 1}
     asked, *used = http.request_history
     assert PASSWORD in asked.text
     assert [sent.headers['X-Auth-Token'] for sent in used] == [KEYSTONE_TOKEN] * 2
@@ -445,28 +445,28 @@ def test_the_token_and_the_endpoint_come_from_keystone(password_transport, http,
     'catalogue',
     [{'service': None}, {'service': 'compute'}, {'interface': 'admin'}, {'region_id': 'Two'}],
 )
-def test_no_endpoint(password_transport, http, catalogue):
+def test_no_endpoint(password_client, http, catalogue):
     keystone(http, **catalogue)
-    line = line_of(password_transport)
+    line = line_of(password_client)
     assert 'the service catalogue has no such endpoint' in line
     for word in ('"placement"', 'region_name', 'valid_interfaces', '[placement]endpoint_override'):
         assert word in line
 
 
-def test_keystone_refuses(password_transport, http):
+def test_keystone_refuses(password_client, http):
     body = {'error': {'code': 401, 'message': 'requires authentication', 'title': 'Unauthorized'}}
     http.post(TOKENS_URL, status_code=401, json=body)
-    line = line_of(password_transport)
+    line = line_of(password_client)
     assert 'Keystone answered 401' in line
     assert 'expected [placement]username, password and project of a valid service user' in line
     assert len(http.request_history) == 1
 
 
 @pytest.mark.parametrize('status', [400, 403, 404, 429, 500, 502, 503])
-def test_keystone_fails(password_transport, http, status):
+def test_keystone_fails(password_client, http, status):
     """Keystone's own failure is not taken for Placement's; its Retry-After counts like that."""
     http.post(TOKENS_URL, status_code=status, text='<html>', headers={'Retry-After': '11'})
-    error = failure(lambda: password_transport.get(PATH))
+    error = failure(lambda: password_client.get(PATH))
     assert f'Keystone answered {status}' in str(error)
     assert 'username' not in str(error)
     assert error.retry_after == 11
@@ -480,24 +480,24 @@ def test_keystone_fails(password_transport, http, status):
         {'status_code': 201, 'json': [], 'headers': {'X-Subject-Token': 't'}},
     ],
 )
-def test_keystone_answers_no_token(password_transport, http, answer):
+def test_keystone_answers_no_token(password_client, http, answer):
     """Keystoneauth raises KeyError, TypeError and ValueError then."""
     http.post(TOKENS_URL, **answer)
-    assert 'Keystone answered something that is no token' in line_of(password_transport)
+    assert 'Keystone answered something that is no token' in line_of(password_client)
 
 
-def test_keystone_cannot_be_reached(password_transport, monkeypatch):
+def test_keystone_cannot_be_reached(password_client, monkeypatch):
     """The address shows which of the two services is away."""
     connection_fails(monkeypatch, ConnectionRefusedError(111, 'Connection refused'))
-    line = line_of(password_transport)
+    line = line_of(password_client)
     assert 'connection refused (is the service up?)' in line
     assert 'http://keystone.test/v3' in line
 
 
-def test_keystone_fails_to_list_its_versions(transport_for, http):
+def test_keystone_fails_to_list_its_versions(client_for, http):
     """``auth_type = password`` reads the root first; that can fail too."""
     http.get('http://keystone.test/', status_code=503)
-    line = line_of(transport_for(V3PASSWORD.replace('v3password', 'password').replace('/v3', '/')))
+    line = line_of(client_for(V3PASSWORD.replace('v3password', 'password').replace('/v3', '/')))
     assert 'auth_url' in line
     assert '503' in line
 
