@@ -21,10 +21,7 @@ _NAMES = (*_TRAITS, 'mem_page_size', 'cpu_realtime', 'mem_encryption', VGPU, 'de
 
 
 def read(spec: RequestSpec) -> RequestFacts:
-    """Return all facts but source and destination; traits of earlier pre-filters are included.
-
-    :raises nova.exception.NovaException: Nova finds the request wrong
-    """
+    """Return all facts but source and destination; NovaException: Nova finds the request wrong."""
     resources = scheduler_utils.ResourceRequest.from_request_spec(spec)
     host_group = resources.get_request_group(None)
     return RequestFacts(
@@ -80,10 +77,7 @@ def _asked(
     image: 'objects.ImageMeta',
     name: str,
 ) -> bool:
-    """Return what Nova's helper reads; where that refuses the request, whether it is mentioned.
-
-    Nova will refuse such a request later.
-    """
+    """Return what Nova's helper reads; where it refuses, as Nova will, whether it is mentioned."""
     try:
         return bool(read_constraint(flavor, image))
     except (exception.NovaException, ValueError) as exc:

@@ -49,10 +49,7 @@ class Fresh(Generic[T]):
         self.now = clock
 
     def get(self, context: RequestContext, earliest: float | None = None) -> Fetched[T]:
-        """Return a value that is fresh, or was begun at ``earliest`` or later.
-
-        :raises FileBackedMemoryError: fetching failed, and there is none that is young enough
-        """
+        """Return a value begun at ``earliest`` or later, by default a fresh one, or raise."""
         called_at = self.now()
         if earliest is None:
             earliest = called_at - self._seconds

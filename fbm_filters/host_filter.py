@@ -34,10 +34,7 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
     run_filter_once_per_request = True
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Register options and pre-filter.
-
-        :raises oslo_config.cfg.ConfigFileValueError: an option is wrong; nova-scheduler ends
-        """
+        """Register options and pre-filter; cfg.ConfigFileValueError ends nova-scheduler."""
         super().__init__()
         options.register_opts(nova.conf.CONF)
         own = nova.conf.CONF.file_backed_memory
@@ -50,10 +47,7 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
         LOG.info('File-backed memory: prefilter = %s, %s', own.prefilter, self._policy)
 
     def filter_all(self, filter_obj_list: Sequence[Any], spec_obj: RequestSpec) -> Sequence[Any]:
-        """Return the hosts that the request may go to.
-
-        Overriding this bypasses RUN_ON_REBUILD, so a rebuild is recognized here.
-        """
+        """Return the hosts that fit, for a rebuild all: overriding it bypasses RUN_ON_REBUILD."""
         if self._prefilter_active or scheduler_utils.request_is_rebuild(spec_obj):
             return filter_obj_list
         begun_at = self._snapshots.now()

@@ -71,9 +71,6 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 
 def read_policy(conf: cfg.ConfigOpts) -> Policy:
-    """Read what the rules need.
-
-    :raises oslo_config.cfg.ConfigFileValueError: a value is wrong; nova-scheduler must not start
-    """
+    """Read what the rules need; cfg.ConfigFileValueError: nova-scheduler must not start."""
     own = conf.file_backed_memory
     return Policy(default_policy=own.default_policy, incompatible=frozenset(own.incompatible))

@@ -99,10 +99,7 @@ class Agent:
             return self._reconciler(used).dry_run(target(self._settings, facts))
 
     def withdraw(self) -> PassResult:
-        """Remove the host's traits, and then the state file: the hook no longer enforces.
-
-        :raises HostError: the service runs, and would set the traits again; else as ``reconcile``
-        """
+        """Remove the host's traits, then the state file; HostError: the service runs."""
         if (pid := running_agent()) is not None:
             raise errors.HostError(
                 f'fbm-agent runs here as a service (process {pid}) and would set the traits again '
@@ -115,10 +112,7 @@ class Agent:
         return result
 
     def leave(self) -> None:
-        """Stop; if nova.conf was turned on or off meanwhile, the hook no longer enforces.
-
-        nova-compute starts guests by the new one before the next agent's first pass.
-        """
+        """Stop; if nova.conf was turned on or off, the hook no longer enforces the old state."""
         with contextlib.suppress(*_UNREADABLE):
             self._conf.reload_config_files()
             if reader.read_settings(self._conf).enabled == self._settings.enabled:
@@ -182,10 +176,7 @@ class Agent:
             ) from exc
 
     def _create_traits(self, used: Connection) -> None:
-        """Create those of the traits that don't exist, at first and then now and then.
-
-        One that no provider has can be deleted, and a pre-filter that names it stops every boot.
-        """
+        """Create missing traits, now and then: one that no provider has can be deleted."""
         now, before = self._clock(), used.traits_created_at
         if before is None or now - before >= FULL_CHECK_SECONDS:
             used.client.create_missing_traits(constants.OWN_TRAITS)

@@ -25,11 +25,7 @@ class _NoUserinfo(logging.Filter):
 
 
 def to_stderr(conf: cfg.ConfigOpts, prog: str) -> None:
-    """Log warnings to stderr, for a command that an operator runs.
-
-    Not into nova.conf's log_dir: root would leave a file there that the service, which runs as
-    nova, can't write.
-    """
+    """Log warnings to stderr: in log_dir root would leave a file that nova can't write."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if conf.debug else logging.WARNING,

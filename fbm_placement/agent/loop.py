@@ -51,10 +51,7 @@ class Loop:
         self._failures = 0
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT.
-
-        :raises ConfigurationError: ``[placement]`` can't be used, which no waiting fixes
-        """
+        """Run until SIGTERM or SIGINT; ConfigurationError: ``[placement]`` can't be used."""
         while not self._signals.stop:
             try:
                 self._rest(self._pass())
@@ -133,10 +130,7 @@ class Loop:
 
 
 def after_success(interval: float, first: bool, uniform: Uniform) -> float:
-    """Return the seconds until the next pass.
-
-    :param first: it was the first good pass, so this host's place in the interval is still open
-    """
+    """Return the seconds until the next pass; after the ``first``, any part of the interval."""
     if first:
         return uniform(min(1.0, interval), interval)
     return interval * uniform(1 - JITTER, 1 + JITTER)

@@ -14,10 +14,7 @@ def format_changes(plan: Plan) -> str:
 
 
 def format_overwrite(result: PassResult, times: int) -> str:
-    """Return that another client's write was undone, who it likely was and how to end it.
-
-    :param times: how often it has happened
-    """
+    """Return that a write was undone, ``times`` in all, who likely wrote and how to end it."""
     seen, wanted = result.seen.inventory, result.goal.inventory
     again = '' if times == 1 else f' (overwrite {times} in this loop)'
     if seen is None or wanted is None or seen == wanted:

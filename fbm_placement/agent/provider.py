@@ -40,11 +40,9 @@ class Lookup:
 
 
 def lookup_for(option: str | None, conf: cfg.ConfigOpts) -> Lookup:
-    """Return what to search for: the option, else compute_id, else the hypervisor's hostname.
+    """Return what to search for: the option (a UUID or a name), else compute_id, else host names.
 
     Raises what ``choose_lookup`` and ``read_compute_ids`` raise; not with an option.
-
-    :param option: ``[file_backed_memory]resource_provider``, a UUID or a name
     """
     if option is None:
         return choose_lookup(read_compute_ids(conf), hypervisor_hostnames())

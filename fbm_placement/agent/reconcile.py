@@ -54,10 +54,7 @@ class Reconciler:
         wait: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Work on this provider.
-
-        :param wait: waits for so many seconds, or shorter when the agent is asked to stop
-        """
+        """``wait`` waits for so many seconds, or less when the agent is asked to stop."""
         self.provider = provider
         self._client = client
         self._wait = wait
@@ -129,10 +126,7 @@ class Reconciler:
 def observe(
     client: PlacementClient, uuid: str, inventory: tuple[int, Inventory | None] | None = None
 ) -> Observation:
-    """Read all that a plan needs.
-
-    :param inventory: what ``client.inventory`` returned, if it was asked already
-    """
+    """Read all that a plan needs; ``inventory``: what ``client.inventory`` returned before."""
     generation, record = inventory or client.inventory(uuid)
     # The traits may be of a later generation already. Then a write with the inventory's
     # generation gets a conflict, and the next pass isn't taken for a quiet one.

@@ -28,9 +28,7 @@ def load(  # noqa: PLR0913 - by name, and most have a default
     cli_opts: Sequence[cfg.Opt] = (),
     needs_files: Callable[[cfg.ConfigOpts], bool] = lambda _: True,
 ) -> cfg.ConfigOpts:
-    """Parse the command line and exactly the files that nova-compute would read.
-
-    ``--config-file`` and ``--config-dir`` replace the defaults as they do for nova-compute.
+    """Parse the command line and exactly the files that nova-compute would read with it.
 
     :param needs_files: whether this command line needs a file
     :raises ConfigurationError: no file was found, or one can't be read or parsed

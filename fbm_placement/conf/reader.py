@@ -80,11 +80,7 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
 def read_agent_options(
     conf: cfg.ConfigOpts, needed: Collection[str] = _AGENT_OPTIONS
 ) -> AgentOptions:
-    """Read the agent's own options.
-
-    :param needed: those to read; the others get their defaults
-    :raises ConfigurationError: with every reason at once
-    """
+    """Read those options that are ``needed``; ConfigurationError has every reason at once."""
     values, reasons = _read(conf, {name: _AGENT_OPTIONS[name] for name in needed})
     if reasons:
         raise errors.ConfigurationError(reasons)

@@ -52,11 +52,7 @@ class Ram:
 def named_ram(
     maps: str, ram_files: Sequence[str] = (), huge_mounts: Sequence[str] = ()
 ) -> tuple[Ram, ...]:
-    """Return the parts of a guest's memory that have a name.
-
-    :param ram_files: paths on its command line
-    :param huge_mounts: where its process sees hugetlbfs
-    """
+    """Return the named parts, by paths on the command line and where hugetlbfs is mounted."""
     found: dict[str, Ram | None] = {}
     for start, end, access, inode, name in _MAPPING.findall(maps):
         first, last = int(start, 16), int(end, 16)
@@ -105,10 +101,7 @@ def composition(named: Iterable[Ram], memory_mib: int) -> dict[Backing, int]:
 
 
 def read_named_ram(pid: int, ram_files: Sequence[str], proc: str) -> tuple[Ram, ...] | None:
-    """Return the parts of a process's memory that have a name; None: it has ended.
-
-    :raises OSError: they can't be read
-    """
+    """Return a process's named parts; None: it has ended; OSError: they can't be read."""
     directory = os.path.join(proc, str(pid))
     try:
         maps = _read(os.path.join(directory, 'maps'))

@@ -74,9 +74,8 @@ class Orphan:
 
 
 def find(store: str, used: Collection[str], now: float) -> tuple[Orphan, ...]:
-    """Return the orphans, the largest first; none where libvirt has not made its directories.
+    """Return what is in no directory ``used`` by a guest, the largest first; none is no error.
 
-    :param used: names of the directories of running guests
     :raises OSError: the store can't be read, or its filesystem has no leases
     """
     found: list[Orphan] = []
@@ -89,10 +88,7 @@ def find(store: str, used: Collection[str], now: float) -> tuple[Orphan, ...]:
 
 
 def remove(orphans: Sequence[Orphan], now: float) -> tuple[Orphan, ...]:
-    """Remove the files, and the directories that are empty then; return what became of each.
-
-    A file that is in use or young now, or is another file now, is left.
-    """
+    """Remove files, not those in use, young or replaced, and empty directories; return each."""
     done: list[Orphan] = []
     for directory in {one.directory for one in orphans}:
         done += _remove_in([one for one in orphans if one.directory == directory], now)

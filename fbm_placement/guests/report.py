@@ -99,10 +99,7 @@ class Report:
 def scan(
     conf: cfg.ConfigOpts, proc: str = processes.PROC, qemu_path: str = qemu_conf.QEMU_CONF
 ) -> Report:
-    """Return what is seen of this host; the report says what can't be seen.
-
-    :raises HostError: a process hangs, so that not even the guests are known
-    """
+    """Return what is seen of this host, and what isn't; HostError: a guest hangs."""
     found, unseen = processes.ask(
         Probe(PROBE_SECONDS),
         lambda: (
@@ -159,10 +156,7 @@ def _unseen(guest: Guest, exc: Exception) -> GuestMemory:
 
 
 def _orphans(store: str, guests: Sequence[Guest]) -> tuple[Orphan, ...]:
-    """Return the orphans in the store.
-
-    :raises HostError: the store doesn't answer, can't be read, or has no leases
-    """
+    """Return the orphans; HostError: the store can't be read, or has no leases."""
     used = {os.path.basename(os.path.dirname(path)) for one in guests for path in one.ram_files}
     try:
         return Probe(PROBE_SECONDS).ask(lambda: orphans.find(store, used, time.time()))

@@ -36,9 +36,8 @@ def paths(hooks_dir: str) -> dict[str, str]:
 
 
 def install(hooks_dir: str = HOOKS_DIR) -> dict[str, str]:
-    """Install the hook, or update it to this package's version.
+    """Install or update it; return "installed", "replaced" or "unchanged" for each path.
 
-    :returns: "installed", "replaced" or "unchanged" for each path
     :raises HookError: libvirt isn't installed, or the directory can't be written
     """
     parent = os.path.dirname(os.path.abspath(hooks_dir))
@@ -56,9 +55,8 @@ def install(hooks_dir: str = HOOKS_DIR) -> dict[str, str]:
 
 
 def remove(hooks_dir: str = HOOKS_DIR) -> dict[str, str]:
-    """Remove the hook's files, and nothing else.
+    """Remove the hook's files and nothing else; return "removed" or "not there" for each path.
 
-    :returns: "removed" or "not there" for each path
     :raises HookError: the directory can't be written
     """
     done = {}

@@ -20,10 +20,7 @@ Properties = dict[str, str]
 
 
 def guest_of(pid: int, argv: Sequence[str]) -> Guest | None:
-    """Return the guest that this command line runs; None if it is no QEMU of libvirt's.
-
-    Raises nothing, whatever the command line is: any process may be called like QEMU.
-    """
+    """Return the guest that any command line runs; None if it is no QEMU of libvirt's."""
     if not argv or not _QEMU.match(os.path.basename(argv[0])):
         return None
     options = list(_options(argv))

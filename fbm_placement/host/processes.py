@@ -32,10 +32,7 @@ def running_guests(proc: str = PROC, owners: frozenset[int] | None = None) -> tu
 
 
 def ask(probe: Probe, function: Callable[[], T]) -> T:
-    """Read command lines in a child process: where a process's memory hangs, so does reading.
-
-    :raises HostError: it did not end in time
-    """
+    """Read command lines in a child process, as a hung guest's hang; HostError: it took long."""
     try:
         return probe.ask(function)
     except errors.NoAnswerError as exc:

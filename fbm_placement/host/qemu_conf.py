@@ -40,10 +40,7 @@ class QemuConf:
 
 
 def read_qemu_conf(path: str = QEMU_CONF) -> QemuConf:
-    """Return its settings, of several the first as libvirt does; without a file the defaults.
-
-    :raises HostError: there is one, but it can't be read
-    """
+    """Return its settings, without a file the defaults; HostError: it can't be read."""
     try:
         with open(path, encoding='utf-8', errors='surrogateescape') as file:
             lines = _SETTING.findall(file.read())

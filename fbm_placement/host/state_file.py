@@ -73,11 +73,7 @@ def render(state: HostState) -> str:
 
 
 def read(where: str, now_uptime: float | None) -> HostState:
-    """Return what the agent wrote.
-
-    :param now_uptime: None: however old it is
-    :raises HostError: there is none, it can't be used, or it is stale
-    """
+    """Return what the agent wrote; HostError: nothing, or it is stale at ``now_uptime``."""
     try:
         state = program.read_state(where)
         if now_uptime is not None:

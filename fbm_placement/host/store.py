@@ -60,10 +60,7 @@ def _directories(path: str) -> Iterator[Directory]:
 
 
 def _ram_files(guests: Iterable[Guest], device: int) -> tuple[int, tuple[str, ...]]:
-    """Return what Nova guests hold of this device, bytes, and the files that every user can read.
-
-    Other guests have no share of the capacity.
-    """
+    """Return what Nova guests hold of this device, bytes, and which files every user can read."""
     held, exposed = 0, []
     files = [(path, guest.is_nova) for guest in guests for path in guest.ram_files]
     for path, is_nova in files:

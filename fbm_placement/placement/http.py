@@ -93,10 +93,7 @@ _KEYSTONE_AWAY = 'The Keystone service is temporarily unavailable'
 def exchange(
     send: Send, method: str, path: str, query: str = '', body: Json | None = None
 ) -> Json:
-    """Return the JSON object that answers the request, empty if there is no answer's body.
-
-    :raises PlacementError: or the subclass of it that the status stands for
-    """
+    """Return the JSON object that answers; PlacementError or its subclass for the status."""
     request = f'{method} {path}'
     try:
         response = send(method, path + query, body)
@@ -108,10 +105,7 @@ def exchange(
 
 @contextlib.contextmanager
 def deadline(seconds: float = REQUEST_DEADLINE_SECONDS) -> Iterator[None]:
-    """Raise TimeoutError in the block when the time is over; in the main thread only.
-
-    The timeout of ``requests`` starts again with each byte.
-    """
+    """Raise TimeoutError in the block, unlike ``requests`` for all bytes; in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
