@@ -20,6 +20,10 @@ class NotReadyError(FileBackedMemoryError):
     """Something that others create is not there yet: the provider, or its inventory."""
 
 
+class NoProviderError(NotReadyError):
+    """Placement has no provider that fits."""
+
+
 class HostError(FileBackedMemoryError):
     """Something on the host is wrong, or can't be seen."""
 

@@ -2,6 +2,7 @@
 """The agent of one host, and what it remembers between two passes."""
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -72,6 +73,8 @@ class Agent:
         self._before_request = before_request
         self._clock = clock
         self._connection: Connection | None = None
+        self._deleted: model.Provider | None = None
+        """Until there is one again: why there is none was logged already."""
 
     def observe(self, *, publish: bool = True) -> HostFacts:
         """Observe guests and store; log and publish what was found, for libvirt's hook too."""
@@ -170,10 +173,8 @@ class Agent:
             self._connection = replace(used, reconciler=None)
             # One that is created again under the same UUID is another provider.
             self.notices.replace('reached', None)
-            raise errors.NotReadyError(
-                f'{used.reconciler.provider.name} was deleted from Placement ({exc}); '
-                'nova-compute creates it again when it next reports'
-            ) from exc
+            self._deleted = used.reconciler.provider
+            raise _deleted_error(self._deleted) from exc
 
     def _create_traits(self, used: Connection) -> None:
         """Create missing traits, now and then: one that no provider has can be deleted."""
@@ -185,7 +186,11 @@ class Agent:
     def _reconciler(self, used: Connection) -> Reconciler:
         if used.reconciler is None:
             lookup = provider.lookup_for(self.options.resource_provider, self._conf)
-            found = provider.find_provider(used.client, lookup)
+            try:
+                found = provider.find_provider(used.client, lookup)
+            except errors.NoProviderError as exc:
+                raise exc if self._deleted is None else _deleted_error(self._deleted) from exc
+            self._deleted = None
             if self.notices.replace('provider', (found, lookup)) != (found, lookup):
                 LOG.info('Resource provider: %s (%s), found by %s', found.name, found.uuid, lookup)
                 warning = provider.warning(found, self.options.resource_provider, self._conf)
@@ -197,6 +202,7 @@ class Agent:
     def _leave_provider(self) -> None:
         # Not from the connection: in an outage there is none.
         left, _ = self.notices.replace('provider', None) or (None, None)
+        self._deleted = None
         if left is None:
             return
         LOG.warning(
@@ -236,9 +242,21 @@ class Agent:
                 LOG.warning('%s: %s', name, messages.format_overwrite(result, times))
             else:
                 LOG.debug('%s: overwritten and restored, %d times so far', name, times)
+        # Not again for each instance that leaves; after another edit it is another excess.
         excess = result.overcommitment
-        if excess != self.notices.replace('overcommitment', excess):
-            if excess is None:
-                LOG.info('%s: no more is allocated than the host offers again', name)
-            else:
-                LOG.error('%s: %s', name, excess)
+        offered = excess and (result.goal.inventory or constants.TRAIT_ENABLED)
+        if offered == self.notices.replace('overcommitment', offered):
+            return
+        if excess is None:
+            LOG.info('%s: no more is allocated than the host offers again', name)
+        else:
+            # A host that was turned off drains as planned.
+            level = logging.ERROR if result.goal.inventory else logging.WARNING
+            LOG.log(level, '%s: %s', name, excess)
+
+
+def _deleted_error(gone: model.Provider) -> errors.NotReadyError:
+    return errors.NotReadyError(
+        f'{gone.name} ({gone.uuid}) was deleted from Placement; nova-compute creates it again '
+        'when it next reports: is it running on this host?'
+    )

@@ -104,9 +104,10 @@ class Loop:
         self._failures += 1
         retry_after = getattr(exc, 'retry_after', None)
         wait = after_failure(self._failures, interval, retry_after, self._uniform)
-        # A long outage is logged when it begins, when it changes, and then ever more rarely.
-        error = without_numbers(str(exc))
-        if error != notices.replace('failure', error) or is_due(self._failures):
+        # A long outage is logged when it begins, when it changes, and then ever more rarely; its
+        # second try comes so soon that it shows nothing new.
+        error, again = without_numbers(str(exc)), self._failures != 2 and is_due(self._failures)
+        if error != notices.replace('failure', error) or again:
             LOG.error('%s (try %d; next in %.0f s)', exc, self._failures, wait)
         problems = ''.join(f'; {problem}' for problem in facts.unhealthy)
         self._notifier.send(STATUS=f'try {self._failures} failed: {exc}{problems}')

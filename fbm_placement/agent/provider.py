@@ -123,13 +123,14 @@ def hypervisor_hostnames() -> tuple[str, ...]:
 def find_provider(placement: PlacementClient, lookup: Lookup) -> Provider:
     """Find the one root provider that ``lookup`` describes.
 
-    :raises NotReadyError: there is none (yet), there are several, or it isn't a root
+    :raises NoProviderError: there is none (yet)
+    :raises NotReadyError: there are several, or it isn't a root
     :raises PlacementError: Placement could not be asked
     """
     queries = [{'uuid': lookup.uuid}] if lookup.uuid else [{'name': n} for n in lookup.names]
     found = [one for query in queries for one in placement.providers(**query)]
     if not found:
-        raise errors.NotReadyError(
+        raise errors.NoProviderError(
             f'Placement has no resource provider with {lookup}; nova-compute creates it when it '
             f'first reports: is it running on this host? If it is another provider, {HOW_TO_SET}'
         )

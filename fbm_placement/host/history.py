@@ -20,7 +20,7 @@ class History:
             state = state_file.read(state_file.path(), None)
         self.store = Hysteresis('store', 3, state.store_recovery if state else None)
         # A guest that restarts has no process for a moment; the host is not yet without it.
-        self.draining = Hysteresis('draining', 2, state.drain_recovery if state else None)
+        self.draining = Hysteresis(draining.KEY, 2, state.drain_recovery if state else None)
         self.draining_uuids = state.may_restart if state else ()
         self._mount_points: dict[str, str] = {}
         if state and state.store and state.store.mount_point:

@@ -16,6 +16,7 @@ from fbm_placement.host.observer import HostView
 from fbm_placement.host.state_file import HostState, StoreState
 from fbm_placement.model import AgentOptions, Problem, Settings
 from fbm_placement.notices import Notices
+from fbm_placement.rules import draining
 from fbm_placement.text import state_name
 
 LOG = log.getLogger(__name__)
@@ -75,6 +76,9 @@ class StatePublisher:
         for problem in problems:
             if (problem.key, problem.recovering) not in before:
                 level = logging.INFO if problem.recovering else logging.ERROR
+                if problem.key == draining.KEY:
+                    # The operator's own change of nova.conf: it needs action, but nothing broke.
+                    level = min(level, logging.WARNING)
                 LOG.log(level, 'This host takes no new instance: %s', problem)
         if before and not problems:
             LOG.info('This host takes new instances again')

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from fbm_placement.model import Backing, Guest, Problem
 from fbm_placement.text import count
 
+KEY = 'draining'
 MOST_NAMED = 5
 
 
@@ -56,4 +57,4 @@ def problem(enabled: bool, guests: Iterable[Guest]) -> Problem | None:
             'other kind, and fail'
         )
     text = f'[libvirt]file_backed_memory {option}, but {left} {kind}: {named}; {fix}'
-    return Problem('draining', f'draining: {text}')
+    return Problem(KEY, f'draining: {text}')

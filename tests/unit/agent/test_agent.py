@@ -277,13 +277,44 @@ def test_a_deleted_provider_is_looked_up_again(settled, placement, compute_id, u
     del placement.providers[UUID]
     placement.providers[OTHER_UUID] = fake_placement.Provider(OTHER_UUID, 'unrelated')
     compute_id(uuid)
-    with pytest.raises(errors.NotReadyError, match=rf'^{NAME} was deleted from Placement \('):
+    with pytest.raises(errors.NotReadyError, match=rf'^{NAME} \({UUID}\) was deleted from'):
         run_pass(settled)
     node = placement.providers[uuid] = fake_placement.Provider(uuid, name)
     assert run_pass(settled).provider.name == name
     assert node.inventories['MEMORY_MB'] == WANTED
     assert node.traits == ENABLED_TRAITS
     assert len(settled.connections) == 1
+
+
+def test_a_deleted_provider_is_one_failure(settled, placement, compute_id):
+    """Until it is there again, under whichever UUID; later a missing one is another failure."""
+    node = placement.providers.pop(UUID)
+    for _ in range(3):
+        with pytest.raises(errors.NotReadyError) as raised:
+            run_pass(settled)
+        assert str(raised.value) == (
+            f'{NAME} ({UUID}) was deleted from Placement; nova-compute creates it again when it '
+            'next reports: is it running on this host?'
+        )
+    placement.providers[UUID] = node
+    run_pass(settled)
+    del node.inventories['MEMORY_MB']
+    with pytest.raises(errors.NotReadyError, match='nova-compute has not created'):
+        run_pass(settled)
+    compute_id(OTHER_UUID)
+    with pytest.raises(errors.NotReadyError, match='Placement has no resource provider with'):
+        run_pass(settled)
+
+
+def test_after_a_reload_another_missing_provider_is_another_failure(settled, placement, home):
+    del placement.providers[UUID]
+    with pytest.raises(errors.NotReadyError, match='was deleted'):
+        run_pass(settled)
+    file = home.folder / 'nova.conf'
+    file.write_text(file.read_text() + '[file_backed_memory]\nresource_provider = other\n')
+    settled.reload()
+    with pytest.raises(errors.NotReadyError, match='no resource provider with name other'):
+        run_pass(settled)
 
 
 # Dry run and withdrawal.
@@ -323,18 +354,16 @@ def test_withdraw_creates_no_trait(make, placement):
 # What is logged.
 
 
-def test_overcommitment_is_logged_once_and_when_it_changes(agent, placement, log):
+def test_overcommitment_is_logged_once(agent, placement, log):
+    """Not for each instance that comes or goes; systemd and the doctor show the numbers."""
     placement.allocate(1048577)
     run_pass(agent)
     (line,) = logged(log, logging.ERROR)
     assert line.startswith(f'{NAME}: 1 instance holds 1048577 MiB, 1 MiB more than the 1048576')
-    placement.node.generation += 1
-    run_pass(agent)
-    assert log.records == []
     placement.allocate(100, 'c2')
-    run_pass(agent)
-    (line,) = logged(log, logging.ERROR)
-    assert '2 instances hold 1048677 MiB, 101 MiB more' in line
+    result = run_pass(agent)
+    assert log.records == []
+    assert '2 instances hold 1048677 MiB, 101 MiB more' in result.overcommitment
     placement.allocate(0, 'c2')
     placement.allocate(1048576)
     run_pass(agent)
@@ -347,6 +376,15 @@ def test_overcommitment_is_logged_once_and_when_it_changes(agent, placement, log
     placement.allocate(1048577)
     run_pass(agent)
     assert len(logged(log, logging.ERROR)) == 1
+
+
+def test_overcommitment_of_a_host_that_was_turned_off_is_a_warning(make, placement, log):
+    """As planned, its instances hold more than the DRAM until they have left."""
+    placement.node.traits.add('CUSTOM_FILE_BACKED_MEMORY')
+    placement.allocate(200000)
+    make('').reconcile(HostFacts(draining=True, unhealthy=(Problem('draining', '2 guests'),)))
+    (line,) = logged(log)
+    assert line.startswith(f'{NAME}: 1 instance holds 200000 MiB, 102464 MiB more than the 97536')
 
 
 def test_no_overcommitment_on_a_disabled_host(make, placement, log):

@@ -55,6 +55,19 @@ def test_a_problem_is_logged_when_it_is_new_and_its_end_once(logged):
     assert logged(view()) == []
 
 
+def test_a_planned_drain_is_a_warning_once(logged):
+    """Not again for each guest that leaves."""
+    draining = [view(Problem('draining', f'draining: {left} guests')) for left in (3, 2, 1)]
+    recovering = view(Problem('draining', 'recovering: 1 of 2', recovering=True))
+    assert [logged(one) for one in (*draining, recovering, view())] == [
+        [('WARNING', 'This host takes no new instance: draining: 3 guests')],
+        [],
+        [],
+        [('INFO', 'This host takes no new instance: recovering: 1 of 2')],
+        [('INFO', 'This host takes new instances again')],
+    ]
+
+
 def test_a_warning_is_logged_when_it_is_new(logged):
     warnings = ('hidden', 'hidden', None, 'hidden')
     assert [len(logged(view(warning=text))) for text in warnings] == [1, 0, 0, 1]
