@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.measurement import Measurement
 from tests import hook_lab as labs
 
-ROUNDS = 60
+ROUNDS = 200
 
 DEVICES = ''.join(
     f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
@@ -56,8 +56,8 @@ def _measure(lab: labs.Lab, store: Path | None) -> list[Measurement]:
             least[name] = min(least[name], (time.perf_counter() - begun) * 1000)
     budgets = {
         'started': ('sh -c :', 1.5),
-        'prepare': ('python3 -IS -c pass', 3),
-        'migrate': ('python3 -IS -c pass', 3),
+        'prepare': ('python3 -IS -c pass', 2.2),
+        'migrate': ('python3 -IS -c pass', 2.2),
     }
     return [
         Measurement(f'hook, {name}', least[name], least[beside], beside, budget=budget, unit='ms')

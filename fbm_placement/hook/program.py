@@ -10,14 +10,17 @@ imports only what is cheap in the standard library, never calls libvirt, which w
 every wait ends. The agent imports how mounts and the state file are read.
 """
 
-import json
 import marshal
 import os
 import pyexpat
 import select
-import signal
 import sys
 import time
+
+try:
+    import _signal as signal  # signal without its enums, which cost half of Python's own start
+except ImportError:
+    import signal
 
 STATE = '/run/fbm-agent/host.json'
 STATE_VERSION = 1
@@ -228,7 +231,7 @@ def read_state(path: str) -> dict:
     """
     try:
         with open(path, 'rb') as stream:
-            state = json.loads(stream.read(STATE_MAX_BYTES).decode('utf-8'))
+            state = parse_json(stream.read(STATE_MAX_BYTES).decode('utf-8'))
         version = state['version']
     except FileNotFoundError:
         raise
@@ -244,6 +247,29 @@ def read_state(path: str) -> dict:
     if not _is_complete(state):
         raise StateError(path + NOT_OURS)
     return state
+
+
+class _Decoder:
+    """What json's own scanner reads of the decoder that it works for."""
+
+    strict = True
+    parse_float, parse_int, parse_constant = float, int, float
+    object_hook = object_pairs_hook = array_hook = None
+
+
+def parse_json(text):
+    """Return what json.loads() returns, or raise what it raises, mostly without importing it."""
+    try:
+        import _json  # noqa: PLC0415 - may be missing
+
+        value, end = _json.make_scanner(_Decoder)(text, 0)
+        if not text[end:].strip(' \t\n\r'):
+            return value
+    except Exception:  # noqa: BLE001, S110 - another Python's, or wrong JSON: json knows which
+        pass
+    import json  # noqa: PLC0415 - it costs half of Python's own start
+
+    return json.loads(text)
 
 
 def _is_complete(state):
