@@ -9,27 +9,17 @@ import functools
 from collections.abc import Callable
 
 from oslo_config import cfg
-from oslo_upgradecheck.upgradecheck import Code, Result, UpgradeCommands
+from oslo_upgradecheck.upgradecheck import Result, UpgradeCommands
 
 from fbm_placement import errors
 from fbm_placement.doctor.facts import Facts, PlacementView, Version
-from fbm_placement.rules import config, draining, publish
+from fbm_placement.doctor.guest_checks import guest_restarts, guests, numa_cells
+from fbm_placement.doctor.results import failure, required, success, warning
+from fbm_placement.rules import config, publish
 from fbm_placement.rules.author import likely_author
 from fbm_placement.text import config_error_text, count, state_name
 
 Check = Callable[[Facts], Result]
-
-
-success = functools.partial(Result, Code.SUCCESS)
-warning = functools.partial(Result, Code.WARNING)
-failure = functools.partial(Result, Code.FAILURE)
-
-
-def required(facts: Facts, details: str) -> Result:
-    """Fail if the host is enabled; on a disabled one warn of what has to be done before."""
-    if facts.settings.enabled:
-        return failure(details)
-    return warning(f'before it is turned on: {details}')
 
 
 def needs_placement(check: Callable[[Facts, PlacementView], Result]) -> Check:
@@ -103,19 +93,6 @@ def store(facts: Facts) -> Result:
         f'{seen.path} on {seen.mount.mount_point} ({seen.mount.filesystem}, {kind}), '
         f'{seen.free_bytes // 2**20} of {seen.size_bytes // 2**20} MiB are free'
     )
-
-
-def guests(facts: Facts) -> Result:
-    problem = draining.problem(facts.settings.enabled, facts.guests)
-    if problem is not None:
-        return warning(problem.text)
-    running = sum(guest.is_nova for guest in facts.guests)
-    if running and not facts.settings.enabled:
-        return success(
-            f'{count(running, "guest", "guests")} in DRAM: after file-backed memory is turned on, '
-            'this host takes nothing new until they have moved away or were stopped and started'
-        )
-    return success(f'{count(running, "Nova guest runs", "Nova guests run")} as configured')
 
 
 def post_copy(facts: Facts) -> Result:
@@ -237,6 +214,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ('libvirt', functools.partial(version, name='libvirt', needed=(4, 0, 0), discards=(4, 4, 0))),
     ('Store', store),
     ('Guests', guests),
+    ('Guest restarts', guest_restarts),
+    ('NUMA cells', numa_cells),
     ('Post-copy', post_copy),
     ('Placement', placement),
     ('Rights in Placement', rights),

@@ -15,13 +15,22 @@ from fbm_placement import errors
 from fbm_placement.agent import provider, reconcile
 from fbm_placement.conf import reader
 from fbm_placement.hook import check, install
-from fbm_placement.host import hook_status, processes, publisher, qemu_conf, state_file
+from fbm_placement.host import (
+    definitions,
+    hook_status,
+    numa,
+    processes,
+    publisher,
+    qemu_conf,
+    state_file,
+)
 from fbm_placement.host.observer import HostObserver
 from fbm_placement.host.state_file import HostState
 from fbm_placement.model import DISABLED, AgentOptions, Guest, Problem, Provider, Store
 from fbm_placement.placement import session
 from fbm_placement.placement.client import PlacementClient
 from fbm_placement.rules import publish
+from fbm_placement.rules.restarts import Definition
 
 NO_GENERATION = -1
 _NO_CUSTOM_NAME = 'FILE_BACKED_MEMORY_WITHOUT_THE_PREFIX_CUSTOM'
@@ -108,6 +117,15 @@ class Facts:
     @functools.cached_property
     def guests(self) -> tuple[Guest, ...]:
         return self._host.guests()
+
+    @functools.cached_property
+    def definitions(self) -> tuple[Definition, ...]:
+        """Nova's guests, running or stopped."""
+        return definitions.read_definitions()
+
+    @property
+    def cells_mib(self) -> dict[int, int]:
+        return numa.cells_mib()
 
     @functools.cached_property
     def store(self) -> tuple[Store | None, tuple[Problem, ...]]:

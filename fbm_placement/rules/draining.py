@@ -44,7 +44,10 @@ def problem(enabled: bool, guests: Iterable[Guest]) -> Problem | None:
     named = ', '.join(f'{guest} {guest.backing.value}' for guest in remaining[:MOST_NAMED])
     if len(remaining) > MOST_NAMED:
         named += f' and {len(remaining) - MOST_NAMED} more'
-    fix = 'stop and start them, which makes them what this host is now'
+    fix = (
+        'stop and start those that "Guest restarts" of "fbm-status upgrade check" does not name, '
+        'which makes them what this host is now'
+    )
     if not enabled or not all(guest.backing.in_files for guest in remaining):
         hosts = f'hosts {"without" if enabled else "with"} file-backed memory'
         fix = f'migrate them live to {hosts}, or {fix}'

@@ -24,6 +24,7 @@ from fbm_placement.model import (
 )
 from fbm_placement.rules import publish
 from fbm_placement.rules.publish import Observation
+from fbm_placement.rules.restarts import Definition, Need
 
 ON = Settings(capacity_mib=1000, reserved_mib=0, virt_type='kvm', ram_allocation_ratio=1.0)
 GOAL = publish.target(ON, HostFacts())
@@ -60,6 +61,8 @@ GOOD = {
     'store': (DISK, ()),
     'edited_qemu_conf': None,
     'guests': (),
+    'definitions': (),
+    'cells_mib': {0: 500, 1: 400},
     'post_copy': False,
     'placement': view(),
     'edited_nova_conf': None,
@@ -110,6 +113,11 @@ DRAM = model.Inventory(500, 0, 1, 500, 1, 1.5)
 OTHER = replace(GUEST, is_nova=False)
 NO_RIGHT = view(error=errors.ForbiddenError('PUT: 403'))
 RESERVE = replace(ON, reserved_mib=9)
+RESTARTS, CELLS = 'Guest restarts', 'NUMA cells'
+PAGES, SHARE, PINNED, TOPOLOGY = (
+    {'definitions': (Definition('instance-1', 'b1', frozenset({need})),)}
+    for need in (Need.PAGE_SIZE, Need.SHARE, Need.PINNED, Need.TOPOLOGY)
+)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +145,29 @@ RESERVE = replace(ON, reserved_mib=9)
         ('Guests', {'guests': (GUEST,)}, 'WARNING draining: '),
         ('Guests', {'guests': (OTHER,)}, 'SUCCESS 0 Nova guests run'),
         ('Guests', OFF | {'guests': (GUEST,)}, 'SUCCESS 1 guest in DRAM: after file-backed'),
+        (RESTARTS, {}, 'SUCCESS 0 guests, running or stopped, can restart'),
+        (RESTARTS, TOPOLOGY, 'SUCCESS 1 guest, running or stopped, can restart'),
+        (RESTARTS, PAGES, 'FAILURE .*cannot be started here again, so do not stop them: 1 guest '),
+        (RESTARTS, OFF | PAGES, 'WARNING before it is turned on: 1 guest with a page size'),
+        (RESTARTS, SHARE, 'SUCCESS before it is turned off: 1 guest with a share attached'),
+        (RESTARTS, OFF | SHARE, 'FAILURE .*cannot be started here again'),
+        (RESTARTS, PINNED, 'FAILURE .*pinned memory'),
+        (RESTARTS, PINNED | {'store': (TMPFS, ())}, 'SUCCESS 1 guest, running or stopped, can'),
+        (RESTARTS, OFF | PINNED | {'store': (None, ())}, 'WARNING before it is turned on: '),
+        (
+            RESTARTS,
+            {'guests': (GUEST,)},
+            'WARNING no definition in /etc/libvirt/qemu of .*: instance-1 .b1.; run',
+        ),
+        (RESTARTS, TOPOLOGY | {'guests': (GUEST,)}, 'SUCCESS 1 guest, running or stopped, can'),
+        (RESTARTS, {'guests': (OTHER,)}, 'SUCCESS 0 guests'),
+        (
+            CELLS,
+            {},
+            'SUCCESS cell 0 has 500 MiB, cell 1 has 400 MiB of DRAM: .* capacity of 1000 MiB, ',
+        ),
+        (CELLS, OFF | {'cells_mib': {}}, 'SUCCESS unknown of DRAM: this, not a capacity, limits'),
+        (CELLS, TOPOLOGY, 'SUCCESS .*; here 1 guest with a NUMA topology: instance-1 .b1.$'),
         (PLACEMENT, {}, 'SUCCESS cmp1 .u1. was found'),
         (PLACEMENT, {'placement': view(warning='another host')}, 'FAILURE another host'),
         (PLACEMENT, {'placement': AWAY}, 'FAILURE GET: connection refused'),
@@ -203,8 +234,8 @@ OF_PLACEMENT = {
 @pytest.mark.parametrize(
     ('fact', 'error', 'failed'),
     [
-        ('guests', errors.HostError('x'), {'Guests': 'FAILURE'}),
-        ('store', errors.HostError('x'), {'Store': 'FAILURE'}),
+        ('guests', errors.HostError('x'), {'Guests': 'FAILURE', RESTARTS: 'FAILURE'}),
+        ('store', errors.HostError('x'), {'Store': 'FAILURE', RESTARTS: 'FAILURE'}),
         ('versions', cfg.NoSuchOptError('x'), {'QEMU': 'FAILURE', 'libvirt': 'FAILURE'}),
         ('hook_findings', OSError('x'), {'libvirt hook': 'FAILURE'}),
         ('placement', AWAY, OF_PLACEMENT),

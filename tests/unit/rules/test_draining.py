@@ -81,7 +81,10 @@ def test_how_many_guests_are_left_and_how_to_move_them_on(enabled, backings, lef
     found = problem(enabled, guests(*backings))
     assert (found.key, found.recovering) == ('draining', False)
     assert found.text.startswith(f'draining: [libvirt]file_backed_memory {left}')
-    assert found.text.endswith(f' {fix} them, which makes them what this host is now')
+    assert found.text.endswith(
+        f' {fix} those that "Guest restarts" of "fbm-status upgrade check" does not name, which '
+        'makes them what this host is now'
+    )
 
 
 def test_of_many_guests_some_are_named():
