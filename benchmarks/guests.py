@@ -28,7 +28,7 @@ def run() -> list[Measurement]:
         maps = [proc / str(pid) / 'maps' for pid in range(1, GUESTS + 1)]
 
         def scan() -> None:
-            guests = processes.running_guests(str(proc))
+            guests = processes.running_guests('instance-%08x', str(proc))
             seen = report.scan_guests(guests, str(proc))
             if len(seen) != GUESTS or not all(one.files for one in seen):
                 raise RuntimeError(f'not all of the {GUESTS} guests were seen')

@@ -32,7 +32,7 @@ def tour(stage: Stage, directory: Path) -> None:
         'in a temporary directory, and ends by itself in about half a minute.'
     )
     stage.say()
-    if guests := [guest for guest in running_guests() if guest.is_nova]:
+    if guests := [guest for guest in running_guests('instance-%08x') if guest.is_nova]:
         raise Unexpected(
             'a machine without guests of Nova, which the agent would see: take another one, or, '
             'as root: unshare --pid --mount --fork --mount-proc make demo',

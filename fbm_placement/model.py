@@ -35,6 +35,8 @@ class Settings:
     """``[DEFAULT]reserved_host_memory_mb``, MiB."""
     virt_type: str
     ram_allocation_ratio: float | None
+    instance_name_template: str = 'instance-%08x'
+    """``[DEFAULT]instance_name_template``: how Nova names its guests."""
 
     @property
     def enabled(self) -> bool:

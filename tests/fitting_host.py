@@ -8,7 +8,7 @@ from fbm_placement.model import AgentOptions, Guest, HostFacts, Settings
 class FittingHost(HostObserver):
     """A host with a disk store on which nothing is wrong, whatever machine the test runs on."""
 
-    def guests(self) -> tuple[Guest, ...]:
+    def guests(self, name_template: str) -> tuple[Guest, ...]:
         return ()
 
     def observe(self, _settings: Settings, _options: AgentOptions) -> HostView:

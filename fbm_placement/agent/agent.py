@@ -218,7 +218,8 @@ class Agent:
 
     def _log_left_behind(self) -> None:
         try:
-            left = draining.remaining_guests(False, self._host.guests())
+            guests = self._host.guests(self._settings.instance_name_template)
+            left = draining.remaining_guests(False, guests)
         except errors.HostError:
             return
         if left:

@@ -32,6 +32,7 @@ def _default_opts() -> list[cfg.Opt]:
         cfg.StrOpt('state_path', default='$pybasedir'),
         cfg.StrOpt('my_ip', default=netutils.get_my_ipv4()),
         cfg.StrOpt('host', default=socket.gethostname()),
+        cfg.StrOpt('instance_name_template', default='instance-%08x'),
         cfg.FloatOpt('ram_allocation_ratio', min=0.0),
         # Without Nova's min=0: rules/config.py refuses a negative value with a better message.
         cfg.IntOpt('reserved_host_memory_mb', default=512),

@@ -9,7 +9,7 @@ from typing import Any
 from oslo_config import cfg
 
 from fbm_placement import constants, errors
-from fbm_placement.model import AgentOptions, Settings
+from fbm_placement.model import DISABLED, AgentOptions, Settings
 from fbm_placement.rules import config
 from fbm_placement.text import config_error_text
 
@@ -70,11 +70,19 @@ _AGENT_OPTIONS = {
 def read_settings(conf: cfg.ConfigOpts) -> Settings:
     """Read Nova's options and check them; ConfigurationError has every reason at once."""
     values, reasons = _read(conf, _SETTINGS)
-    settings = Settings(**values)
+    settings = Settings(**values, instance_name_template=read_instance_name_template(conf))
     reasons += config.forbidden(settings)
     if reasons:
         raise errors.ConfigurationError(reasons)
     return settings
+
+
+def read_instance_name_template(conf: cfg.ConfigOpts) -> str:
+    """Return how Nova names its guests; Nova's default if that can't be read."""
+    try:
+        return conf.instance_name_template or ''
+    except cfg.Error:  # It has a $ that names no option known here.
+        return DISABLED.instance_name_template
 
 
 def read_agent_options(

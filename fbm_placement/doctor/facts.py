@@ -116,7 +116,7 @@ class Facts:
 
     @functools.cached_property
     def guests(self) -> tuple[Guest, ...]:
-        return self._host.guests()
+        return self._host.guests(reader.read_instance_name_template(self._conf))
 
     @functools.cached_property
     def definitions(self) -> tuple[Definition, ...]:

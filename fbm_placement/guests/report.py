@@ -13,7 +13,7 @@ from fbm_placement.conf import reader
 from fbm_placement.guests import mappings, orphans
 from fbm_placement.guests.mappings import Ram
 from fbm_placement.guests.orphans import Orphan
-from fbm_placement.host import processes, qemu_conf, state_file
+from fbm_placement.host import origin, processes, qemu_conf, state_file
 from fbm_placement.host.probe import Probe
 from fbm_placement.model import Backing, Guest
 from fbm_placement.rules import draining
@@ -97,13 +97,17 @@ class Report:
 
 
 def scan(
-    conf: cfg.ConfigOpts, proc: str = processes.PROC, qemu_path: str = qemu_conf.QEMU_CONF
+    conf: cfg.ConfigOpts,
+    proc: str = processes.PROC,
+    qemu_path: str = qemu_conf.QEMU_CONF,
+    run_time_xml: str = origin.RUN_TIME_XML,
 ) -> Report:
     """Return what is seen of this host, and what isn't; HostError: a guest hangs."""
+    name_template = reader.read_instance_name_template(conf)
     found, unseen = processes.ask(
         Probe(PROBE_SECONDS),
         lambda: (
-            processes.running_guests(proc),
+            processes.running_guests(name_template, proc, run_time_xml),
             processes.unseen_reason(qemu_conf.DAEMONS, proc),
         ),
     )

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The check of the host in each pass: its guests, its store, and what follows from them."""
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from fbm_placement import errors
 from fbm_placement.hook import install
-from fbm_placement.host import hook_status, mounts, processes, qemu_conf
+from fbm_placement.host import hook_status, mounts, origin, processes, qemu_conf
 from fbm_placement.host.history import History
 from fbm_placement.host.probe import Probe
 from fbm_placement.host.store import observe_store
@@ -45,11 +44,13 @@ class HostObserver:
         proc: str = processes.PROC,
         qemu_conf: str = qemu_conf.QEMU_CONF,
         hooks_dir: str = install.HOOKS_DIR,
+        run_time_xml: str = origin.RUN_TIME_XML,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._proc = proc
         self._qemu_conf = qemu_conf
         self._hooks_dir = hooks_dir
+        self._run_time_xml = run_time_xml
         self._wait = wait
         self._guest_probe = Probe()
         self._store_probe = Probe()
@@ -61,7 +62,7 @@ class HostObserver:
         facts = HostFacts(draining=True, guests_seen=False)
         store = warning = None
         try:
-            guests = self.guests()
+            guests = self.guests(settings.instance_name_template)
             problems = self._history.drain(settings.enabled, guests)
             facts = HostFacts(
                 draining=bool(problems),
@@ -86,17 +87,17 @@ class HostObserver:
         recoveries = history.store.recovery, history.draining.recovery
         return HostView(facts, store, history.draining_uuids, warning, *recoveries)
 
-    def guests(self) -> tuple[Guest, ...]:
-        """Return every guest that runs here, or raise HostError: they can't be seen."""
+    def guests(self, name_template: str) -> tuple[Guest, ...]:
+        """Return every guest that runs here, or raise HostError: they can't be seen.
+
+        :param name_template: ``[DEFAULT]instance_name_template``
+        """
         reason = processes.hidden_reason(mounts.read_mounts(), self._proc)
         if reason is not None:
             raise errors.HostError(reason)
-        owners = frozenset[int]()
-        with contextlib.suppress(errors.HostError):
-            owners = qemu_conf.read_qemu_conf(self._qemu_conf).uids
         return processes.ask(
             self._guest_probe,
-            lambda: processes.running_guests(self._proc, owners | {0} if owners else None),
+            lambda: processes.running_guests(name_template, self._proc, self._run_time_xml),
         )
 
     def store(

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The running guests, from /proc. libvirt isn't asked: it may be what doesn't work."""
 
+import functools
 import os
+import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from fbm_placement import errors
+from fbm_placement.host import mounts, origin
 from fbm_placement.host.guests import guest_of
 from fbm_placement.host.probe import Probe
 from fbm_placement.model import Guest, Mount
@@ -15,20 +18,42 @@ PROC = '/proc'
 HOST_NAMESPACE = 'pid:[4026531836]'
 """PROC_PID_INIT_INO of include/linux/proc_ns.h."""
 
+_PYTHON = re.compile(r'(platform-)?(python|pypy)')
+_FLAGS = re.compile(r'-[^-cmWX]*(?:([cmWX])(.*))?', re.DOTALL)
+"""Of Python: some that need no value, then one that does, and its value if that is attached."""
+
 T = TypeVar('T')
 
 
-def running_guests(proc: str = PROC, owners: frozenset[int] | None = None) -> tuple[Guest, ...]:
-    """Return every guest that runs here, Nova's and others'.
+def running_guests(
+    name_template: str, proc: str = PROC, run_time_xml: str = origin.RUN_TIME_XML
+) -> tuple[Guest, ...]:
+    """Return every guest that runs here, Nova's and others', of whatever user.
 
-    :param owners: user ids whose processes count; None: all. Any process may be called like QEMU.
+    :param name_template: ``[DEFAULT]instance_name_template``
+    :param run_time_xml: libvirt's directory
     """
-    found = (
-        guest_of(pid, argv)
-        for pid, argv in command_lines(proc)
-        if owners is None or _owner(proc, pid) in owners
-    )
-    return tuple(guest for guest in found if guest is not None)
+    found = []
+    for pid, argv in command_lines(proc):
+        guest = guest_of(
+            pid,
+            argv,
+            is_nova=lambda name, uuid: origin.is_nova(name, uuid, name_template, run_time_xml),
+            is_on_hugetlbfs=functools.partial(_is_on_hugetlbfs, proc, pid),
+        )
+        if guest is not None:
+            found.append(guest)
+    return tuple(found)
+
+
+def _is_on_hugetlbfs(proc: str, pid: int, path: str) -> bool:
+    """Return whether this process sees the path on hugetlbfs."""
+    try:
+        seen = mounts.read_mounts(os.path.join(proc, str(pid), 'mountinfo'))
+    except OSError:
+        return False  # It has ended since.
+    mount = mounts.mount_of(path, seen)
+    return mount is not None and mount.filesystem == 'hugetlbfs'
 
 
 def ask(probe: Probe, function: Callable[[], T]) -> T:
@@ -40,13 +65,6 @@ def ask(probe: Probe, function: Callable[[], T]) -> T:
             f'the running guests cannot be seen: reading their command lines gave {exc}; a guest '
             'hangs in its store: check the device (dmesg)'
         ) from exc
-
-
-def _owner(proc: str, pid: int) -> int | None:
-    try:
-        return os.stat(os.path.join(proc, str(pid))).st_uid
-    except OSError:
-        return None  # It has ended since.
 
 
 def command_lines(proc: str = PROC) -> Iterator[tuple[int, list[str]]]:
@@ -77,8 +95,36 @@ def started_at(pid: int, proc: str = PROC) -> float:
 def running(programs: Collection[str], proc: str = PROC) -> Iterator[int]:
     """Return the pids of these programs, also of those that an interpreter runs."""
     for pid, argv in command_lines(proc):
-        if any(os.path.basename(word) in programs for word in argv[:2]):
+        if program_of(argv) in programs:
             yield pid
+
+
+def program_of(argv: Sequence[str]) -> str:
+    """Return the name of the program, of Python's the script's; '' where there is none."""
+    words = iter(argv)
+    word = next(words, '')
+    if os.path.basename(word) == 'env':
+        word = next((one for one in words if not one.startswith('-') and '=' not in one), '')
+    if _PYTHON.match(os.path.basename(word)):
+        word = _script(words)
+    # setproctitle(3): "nova-compute: master process [...]".
+    return os.path.basename(word.partition(': ')[0])
+
+
+def _script(words: Iterator[str]) -> str:
+    """Return the script among the arguments of Python; '' where it runs a module or code."""
+    for word in words:
+        if word == '--':
+            return next(words, '')
+        flags = _FLAGS.fullmatch(word)
+        if flags is None and word != '--check-hash-based-pycs':
+            return word
+        flag, value = flags.groups() if flags else ('X', '')
+        if flag in ('c', 'm'):
+            return ''
+        if flag and not value:
+            next(words, '')
+    return ''
 
 
 def hidden_reason(mounts: Iterable[Mount], proc: str = PROC) -> str | None:

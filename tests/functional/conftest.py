@@ -28,7 +28,7 @@ def alone(request):
     """Nova's processes on this machine would be taken for those of the agents here."""
     if 'nova' in request.path.parent.parts[-1:]:
         return
-    found = [f'guest {guest}' for guest in running_guests() if guest.is_nova]
+    found = [f'guest {guest}' for guest in running_guests('instance-%08x') if guest.is_nova]
     found += [f'nova-compute ({pid})' for pid in running(('nova-compute',))]
     if found:
         pytest.exit(f'{found[0]} runs on this machine, and the agents here see it: stop it', 1)

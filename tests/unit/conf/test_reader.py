@@ -53,6 +53,24 @@ def test_defaults_are_those_of_nova(home):
 
 
 @pytest.mark.parametrize(
+    ('line', 'template'),
+    [
+        ('', 'instance-%08x'),
+        ('instance_name_template = vm-%(uuid)s', 'vm-%(uuid)s'),
+        ('instance_name_template = $host-%d\nhost = cmp1', 'cmp1-%d'),
+        ('instance_name_template = $no_option-%d', 'instance-%08x'),
+        ('instance_name_template =', ''),
+    ],
+)
+def test_how_nova_names_guests(home, line, template):
+    """It forbids nothing: it tells guests of other architectures from others."""
+    home.write(f'[DEFAULT]\n{line}\n')
+    conf = home.load()
+    assert reader.read_settings(conf).instance_name_template == template
+    assert reader.read_instance_name_template(conf) == template
+
+
+@pytest.mark.parametrize(
     ('lines', 'begins', 'expected'),
     [
         ({'capacity': '1e6'}, CAPACITY, 'a whole number of MiB'),

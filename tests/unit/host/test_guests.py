@@ -6,16 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from fbm_placement.host.guests import guest_of
+from fbm_placement.host import guests
 from fbm_placement.model import Backing
 
 UUID = '6e1b6ba0-7f1c-4a0e-9d5f-3b8f0d7e7a11'
+ONES = '00000000-1111-4222-8333-444444444444'
 NOVA = 'type=1,manufacturer=RDO,product=OpenStack Compute,family=Virtual Machine'
 
 
 def recorded(name):
     path = Path(__file__).parent / 'command_lines' / f'{name}.txt'
     return path.read_text(encoding='utf-8').splitlines()
+
+
+def guest_of(pid, argv, *, is_nova=False, huge=()):
+    return guests.guest_of(pid, argv, lambda *_: is_nova, huge.__contains__)
 
 
 def line(*more, qemu='/usr/bin/qemu-system-x86_64', name='guest=instance-00000001'):
@@ -74,13 +79,43 @@ def test_whose_a_guest_is():
     assert guest_of(7, line('-smbios', NOVA)).is_nova
     assert not guest_of(7, recorded('file-backed-shared-not-nova')).is_nova
     other = 'type=1,manufacturer=oVirt,product=RHEL,family=Red Hat Enterprise Linux'
-    assert not guest_of(7, line('-smbios', other)).is_nova
+    assert not guest_of(7, line('-smbios', other), is_nova=True).is_nova
 
 
-def test_where_there_is_no_smbios_the_default_name_decides():
+@pytest.mark.parametrize('is_nova', [True, False])
+def test_where_there_is_no_smbios_the_host_is_asked(is_nova):
     """Nova gives guests of other architectures than x86 none."""
-    assert guest_of(7, line(qemu='/usr/bin/qemu-system-aarch64')).is_nova
-    assert not guest_of(7, line(name='guest=web-1')).is_nova
+    answers = {(f'instance-{ONES}', ONES): is_nova}
+    argv = recorded('aarch64-instance-name-is-a-uuid')
+    guest = guests.guest_of(7, argv, lambda *asked: answers[asked], lambda _: False)
+    assert (guest.is_nova, guest.backing) == (is_nova, Backing.FILE)
+
+
+@pytest.mark.parametrize(
+    'qemu',
+    [
+        *('/usr/bin/qemu-system-x86_64', '/usr/libexec/qemu-kvm', '/usr/bin/kvm'),
+        *('/usr/bin/qemu-system-x86_64-spice', '/opt/vendor/emulator', 'qemu-wrapper', ''),
+    ],
+)
+def test_a_guest_whatever_its_emulator_is_called(qemu):
+    guest = guest_of(7, line('-smbios', NOVA, qemu=qemu))
+    assert (guest.name, guest.is_nova) == ('instance-00000001', True)
+
+
+def test_memory_of_old_machine_types():
+    """They have no objects; QEMU maps the file private, however libvirt was asked."""
+    argv = recorded('mem-path')
+    guest = guest_of(7, argv)
+    assert (guest.backing, guest.memory_mib) == (Backing.PRIVATE_FILE, 14336)
+    assert guest.ram_files == ('/srv/store/libvirt/qemu/1-instance-00000092/ram',)
+    huge = guest_of(7, argv, huge=guest.ram_files)
+    assert (huge.backing, huge.ram_files) == (Backing.HUGE_PAGES, ())
+
+
+def test_objects_count_before_the_path_for_all_memory():
+    cells = recorded('file-backed-shared-2-numa-cells')
+    assert guest_of(7, [*cells, '-mem-path', '/dev/hugepages']).backing is Backing.FILE
 
 
 @pytest.mark.parametrize(
@@ -133,6 +168,9 @@ def test_cells_that_differ():
         [],
         ['/usr/bin/python3', '-m', 'qemu'],
         ['/usr/bin/qemu-img', 'convert', '-uuid', UUID],
+        ['-uuid'],
+        ['/usr/bin/java', '-name', 'x', '-uuid', UUID],
+        ['/bin/sh', '-c', f'qemu-kvm -name guest=x -uuid {UUID}'],
         ['/usr/bin/qemu-system-x86_64', '-m', '512'],
         ['/usr/bin/qemu-system-x86_64', '-name', 'guest=x', '-uuid', 'nonsense'],
         ['/usr/bin/qemu-system-x86_64', '-name'],

@@ -26,9 +26,10 @@ DRAM_UUID = '9ab4427a-ae99-4aa5-af53-9c86e36cb79a'
 
 class World:
     def __init__(self, path):
-        self.proc, self.qemu_conf, self.hooks = (path / n for n in ('proc', 'qemu.conf', 'hooks'))
-        self.proc.mkdir()
-        self.hooks.mkdir()
+        self.proc, self.hooks, self.run_time_xml = (path / n for n in ('proc', 'hooks', 'xml'))
+        for directory in (self.proc, self.hooks, self.run_time_xml):
+            directory.mkdir()
+        self.qemu_conf = path / 'qemu.conf'
         self.qemu_conf.write_text('memory_backing_dir = "/srv/fbm"\n')
         self.store = Store(
             '/srv/fbm',
@@ -49,6 +50,7 @@ class World:
             proc=str(self.proc),
             qemu_conf=str(self.qemu_conf),
             hooks_dir=str(self.hooks),
+            run_time_xml=str(self.run_time_xml),
             wait=self.wait,
         )
 
@@ -208,14 +210,36 @@ def test_a_guest_that_is_just_going_makes_no_store_too_small(world):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='only root can give a process to another user')
-def test_whose_process_a_guest_is_counts(world):
-    """Every user can run a program under QEMU's name; qemu.conf has the user that QEMU runs as."""
-    world.run(7, 'dram')
-    os.chown(world.proc / '7', 4242, -1)
+def test_a_guest_of_any_user_counts(world):
+    """In containers QEMU has a user id that this host gives no user, as Kolla's 42427."""
+    world.run(7, 'centos-guest-of-uid-42436')
+    os.chown(world.proc / '7', 42436, -1)
     world.qemu_conf.write_text('user = "+64055"\n')
-    assert not world.facts().draining
-    os.chown(world.proc / '7', 64055, -1)
-    assert world.facts().draining
+    assert '1 running guest is not file-backed: instance-00000001' in world.problems()[0]
+
+
+def test_a_guest_of_another_architecture_is_known_by_its_name_or_libvirts_xml(world):
+    world.run(7, 'aarch64-instance-name-is-a-uuid')
+    assert not world.facts(OFF).draining
+    assert world.facts(replace(OFF, instance_name_template='instance-%(uuid)s')).draining
+    world.end(7)
+    for _ in range(4):
+        world.view(OFF)
+    world.run(7, 'aarch64-instance-name-is-a-uuid')
+    uuid = '00000000-1111-4222-8333-444444444444'
+    (world.run_time_xml / f'instance-{uuid}.xml').write_text(
+        f'<uuid>{uuid}</uuid><n:instance xmlns:n="http://openstack.org/xmlns/libvirt/nova/1.1"/>'
+    )
+    assert world.facts(OFF).draining
+
+
+def test_memory_given_by_a_path_is_of_huge_pages_where_the_guest_sees_them(world):
+    world.run(7, 'mem-path')
+    assert world.facts(OFF).draining
+    mounts_of_guest = '9 1 0:8 / /srv/store rw - hugetlbfs none rw\n'
+    (world.proc / '7/mountinfo').write_text(mounts_of_guest)
+    assert [world.facts(OFF).draining for _ in range(4)][-1] is False
+    assert 'huge pages' in world.problems()[0]
 
 
 @pytest.mark.parametrize('settings', [ON, OFF])
@@ -245,4 +269,4 @@ def test_a_guest_that_hangs_does_not_hang_the_check(world, monkeypatch):
 
 def test_the_machines_own_processes_can_be_read():
     """Whatever runs here: no process, and no end of one in between, is an error."""
-    assert isinstance(observer.processes.running_guests(), tuple)
+    assert isinstance(observer.processes.running_guests('instance-%08x'), tuple)
