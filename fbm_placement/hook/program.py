@@ -173,15 +173,17 @@ def needs_store(operation, guest, state):
 def unfit_store(guest, expected, store):
     """Return why the store can't take the guest, or ''; ``expected``: what the agent wrote."""
     mount_it = 'mount it, then restart libvirtd'
+    seen, wanted = store.get('mount_point'), expected['mount_point'] or ''
     if 'error' in store:
         what = f'does not respond ({clean(store["error"])}); check its device'
-    elif store['mount_point'] is None:
+    elif seen is None:
         what = f'does not exist; {mount_it}'
-    elif store['mount_point'] == '/':
-        what = f'is not mounted: it is on the root filesystem; {mount_it}'
-    elif expected['mount_point'] not in (None, store['mount_point']):
-        seen, wanted = clean(store['mount_point']), clean(expected['mount_point'])
+    elif len(wanted) > len(seen):
+        # One of them is below the other, because the store is below both.
+        seen, wanted = clean(seen), clean(wanted)
         what = f'is not mounted: it is on {seen}, expected on {wanted}; {mount_it}'
+    elif seen == '/':
+        what = f'is not mounted: it is on the root filesystem; {mount_it}'
     elif not store['prepared']:
         what = (
             'has no directory libvirt/qemu, so it was mounted after libvirtd had started; restart '
@@ -337,7 +339,7 @@ def to_bytes(number, unit):
     return int(number) * (1000 if unit[1:] == 'b' else 1024) ** power
 
 
-def observe_store(path, expected):
+def observe_store(path):
     """Return the store's ``mount_point`` (None: no such path), ``prepared`` and ``free``.
 
     ``prepared``: libvirt's own directory is there; ``free``: in bytes, None without a limit. Or
@@ -352,7 +354,7 @@ def observe_store(path, expected):
             for stream in (0, 1, 2):
                 os.dup2(null, stream)
             try:
-                facts = _observe(path, expected)
+                facts = _observe(path)
             except OSError as exc:
                 facts = {'error': str(exc.strerror)}
             os.write(writing, marshal.dumps(facts))
@@ -369,18 +371,16 @@ def observe_store(path, expected):
     return marshal.loads(answer) if answer else {'error': 'the check failed'}
 
 
-def _observe(path, expected):
+def _observe(path):
     try:
         os.stat(path)
     except FileNotFoundError:
         return {'mount_point': None}
     with open(MOUNTINFO, encoding='utf-8', errors='surrogateescape') as lines:
         mount = mount_of(os.path.realpath(path), parse_mountinfo(lines))
-    mount_point = mount[0] if mount else '/'
-    same = expected and os.path.realpath(expected) == mount_point
     room = os.statvfs(path)
     return {
-        'mount_point': expected if same else mount_point,  # the name that the agent uses
+        'mount_point': mount[0] if mount else None,
         'prepared': os.path.isdir(os.path.join(path, 'libvirt', 'qemu')),
         # A tmpfs without a limit has no blocks.
         'free': room.f_bavail * room.f_frsize if room.f_blocks else None,
@@ -503,13 +503,13 @@ def check(operation, guest, state, state_path):
     """Observe what the decision needs; return the decision and the reason."""
     store = None
     if needs_store(operation, guest, state):
-        place = state['store']['path'], state['store']['mount_point']
-        store = observe_store(*place)
+        path = state['store']['path']
+        store = observe_store(path)
         for _ in range(ROOM_TRIES):
             # A guest that restarts: XFS frees its old file a moment after that is gone.
             if lacks_room(guest, store):
                 time.sleep(ROOM_SECONDS)
-                store = observe_store(*place)
+                store = observe_store(path)
     note = restore_note(guest, state_path)
     restoring = guest.nova and operation == 'prepare' and take_note(note)
     decision, reason = decide(operation, guest, state, store, restoring)

@@ -121,7 +121,7 @@ UNFIT_STORES = {
     'gone': ({'mount_point': None}, f'does not exist; {MOUNT_IT}'),
     'on the root': (
         {'mount_point': '/'},
-        f'is not mounted: it is on the root filesystem; {MOUNT_IT}',
+        f'is not mounted: it is on /, expected on /store; {MOUNT_IT}',
     ),
     'on another mount': (
         {'mount_point': '/srv'},
@@ -232,7 +232,7 @@ def test_a_guest_that_could_not_be_checked_is_refused_where_it_must_fit(
 def test_room_that_is_freed_in_a_moment_is_waited_for(monkeypatch):
     """A guest that restarts frees its own room first; XFS takes a moment for that."""
     observed = [store(free=free) for free in (0, 0, 1 << 40)]
-    monkeypatch.setattr(program, 'observe_store', lambda path, expected: observed.pop(0))
+    monkeypatch.setattr(program, 'observe_store', lambda path: observed.pop(0))
     monkeypatch.setattr(program, 'ROOM_SECONDS', 0)
     assert program.check('prepare', guest(), host(), '/nowhere/host.json') == ('pass', '')
     assert observed == []
@@ -240,7 +240,7 @@ def test_room_that_is_freed_in_a_moment_is_waited_for(monkeypatch):
 
 def test_room_is_not_waited_for_indefinitely(monkeypatch):
     observed = [store(free=0)] * 9
-    monkeypatch.setattr(program, 'observe_store', lambda path, expected: observed.pop(0))
+    monkeypatch.setattr(program, 'observe_store', lambda path: observed.pop(0))
     monkeypatch.setattr(program, 'ROOM_SECONDS', 0)
     assert program.check('prepare', guest(), host(), '/nowhere/host.json')[0] == 'refuse'
     assert len(observed) == 5
