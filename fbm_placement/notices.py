@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was logged already: a state is logged when it changes, an event ever more rarely."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -34,3 +35,16 @@ class Notices:
 def is_due(times: int) -> bool:
     """Whether to log the event of this number: the 1st, 2nd, 4th, 8th, ..."""
     return times.bit_count() == 1
+
+
+def is_written(name: str, level: int) -> bool:
+    """Return whether a record of this logger reaches a handler that writes it."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    if not logging.getLogger(name).isEnabledFor(level):
+        return False
+    while logger is not None:
+        for handler in logger.handlers:
+            if handler.level <= level and not isinstance(handler, logging.NullHandler):
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False

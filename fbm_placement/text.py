@@ -8,7 +8,7 @@ _USERINFO = re.compile(r'(?<=://)[^/@\s]*@')
 _REQUEST_ID = re.compile(r' ?\(Request-ID: req-[0-9a-f-]+\)')
 _VARYING = re.compile(r'"[^"]*"|\d+')
 _LOCATION = re.compile(
-    r"^Value for option (\S+) from LocationInfo\(.*detail='(.*?)'\) is not valid: (.*)$"
+    r"Value for option (\S+) from LocationInfo\(.*detail='(.*?)'\) is not valid: (.*)$"
 )
 
 
@@ -40,7 +40,7 @@ def without_numbers(text: str) -> str:
     return _VARYING.sub('#', text)
 
 
-def config_error_text(exc: BaseException, *, with_option: bool = True) -> str:
+def config_error_text(exc: object, *, with_option: bool = True) -> str:
     """Return oslo.config's message about a wrong value, without the Python in it."""
     message = r'\1: \3 (in \2)' if with_option else r'\3 (in \2)'
     return _LOCATION.sub(message, one_line(exc))

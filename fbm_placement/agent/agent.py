@@ -12,7 +12,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from fbm_placement import constants, errors, model
-from fbm_placement.agent import messages, provider
+from fbm_placement.agent import logs, messages, provider
 from fbm_placement.agent.reconcile import FULL_CHECK_SECONDS, PassResult, Reconciler
 from fbm_placement.conf import reader
 from fbm_placement.host.observer import HostObserver
@@ -27,8 +27,7 @@ from fbm_placement.text import count
 
 LOG = log.getLogger(__name__)
 
-_UNREADABLE = (cfg.Error, errors.ConfigurationError, OSError, ValueError, SystemExit)
-"""SystemExit: oslo.config lets argparse check the options that are flags too, those of logging."""
+_UNREADABLE = (cfg.Error, log.LogConfigError, errors.ConfigurationError, OSError, ValueError)
 
 
 @dataclass
@@ -130,10 +129,8 @@ class Agent:
         """
         options, error = None, ''
         try:
-            self._conf.mutate_config_files()
+            logs.reload(self._conf)
             options = reader.read_agent_options(self._conf)
-        except SystemExit:
-            error = 'a logging option is wrong, see stderr'
         except _UNREADABLE as exc:
             error = str(exc)
         # Not logged within the except clause: oslo.log would add the error a second time.

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the agent logs to. nova.conf's logging is for Nova: it must never stop the agent."""
+"""Where the agent logs to. nova.conf's logging is for Nova: it must not stop or mute the agent."""
 
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from oslo_config import cfg
-from oslo_log import log
+from oslo_log import _options as oslo_options  # what its entry point shows to the generator
+from oslo_log import handlers, log, rate_limit
 
-from fbm_placement import errors
-from fbm_placement.text import one_line, without_userinfo
+from fbm_placement.notices import is_written
+from fbm_placement.text import config_error_text, one_line, without_userinfo
 
 LOG = log.getLogger(__name__)
+
+PACKAGE = 'fbm_placement'
 
 
 class _NoUserinfo(logging.Filter):
@@ -24,47 +28,183 @@ class _NoUserinfo(logging.Filter):
         return True
 
 
+class _JournalFormatter(logging.Formatter):
+    def __init__(self, formatter: logging.Formatter | None) -> None:
+        super().__init__()
+        self._formatter = formatter or logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _with_priority(self._formatter.format(record), record.levelname)
+
+
+_NO_USERINFO = _NoUserinfo()
+
+
 def to_stderr(conf: cfg.ConfigOpts, prog: str) -> None:
-    """Log warnings to stderr: in log_dir root would leave a file that nova can't write."""
+    """Log warnings to stderr, for a command that an operator runs.
+
+    Not into nova.conf's log_dir: root would leave a file there that the service, which runs as
+    nova, can't write.
+    """
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if conf.debug else logging.WARNING,
         format=f'{prog}: %(levelname)s: %(message)s',
         force=True,  # oslo.log has put a handler of its own there
     )
-    _harden()
+    _finish(conf)
 
 
 def as_a_service(conf: cfg.ConfigOpts, prog: str, args: Sequence[str] = ()) -> None:
-    """Log as nova.conf says, and to stderr (systemd's journal) where that can't be done.
+    """Log as nova.conf says, and to stderr (systemd's journal) where an option there is wrong.
 
     :param args: the command line; only there can a ``log_file`` be meant for the agent
-    :raises ConfigurationError: ``log_config_append`` can't be used
     """
-    warnings = []
-    if conf.log_file and not any(arg.startswith(('--log-file', '--logfile')) for arg in args):
-        warnings.append(f'log_file = {conf.log_file} is left to nova-compute; --log-file sets one')
-        conf.set_override('log_file', None)
+    own_file = any(arg.startswith(('--log-file', '--logfile')) for arg in args)
+    left = None
     try:
-        log.setup(conf, prog)
-    except log.LogConfigError as exc:
-        raise errors.ConfigurationError([f'logging: {one_line(exc)}']) from exc
-    except (OSError, RuntimeError) as exc:
-        # A full disk, a directory of another user, use_journal without systemd-python.
-        warnings.append(f'{one_line(exc)}; logging to stderr instead')
-        overrides = {'log_file': None, 'log_dir': None, 'use_journal': False, 'use_stderr': True}
-        for option, value in overrides.items():
-            conf.set_override(option, value)
-        log.setup(conf, prog)
-    _harden()
-    for warning in warnings:
-        LOG.warning('Logging: %s', warning)
+        if conf.log_file and not own_file:
+            left = conf.log_file
+            conf.set_override('log_file', None)
+        _set_up(conf, prog)
+        wrong = _muting_option(conf)
+    except Exception as exc:  # noqa: BLE001 - a handler that the options name raises anything
+        wrong = _wrong_options(conf, prog, own_file=own_file) or one_line(exc)
+    if wrong:
+        _fall_back(conf, prog)
+    _finish(conf, wrong)
+    if left:
+        LOG.warning('Logging: log_file = %s is left to nova-compute; --log-file sets one', left)
 
 
-def _harden() -> None:
+def reload(conf: cfg.ConfigOpts) -> None:
+    """Read the files again, and let oslo.log adapt; the agent stays heard.
+
+    :raises Exception: what ``conf.mutate_config_files`` raises; logging is as before then
+    """
+    try:
+        conf.mutate_config_files()
+        wrong = _muting_option(conf)
+    except Exception as exc:
+        # oslo.log takes all handlers away before it reads a changed log_config_append.
+        if is_written(PACKAGE, logging.ERROR):
+            raise
+        wrong = f'[DEFAULT]log_config_append: {one_line(exc)}'
+    if wrong:
+        _fall_back(conf, conf.prog)
+    _finish(conf, wrong)
+
+
+def for_stream(text: str, stream: object, level: str) -> str:
+    """Return the text with its level before each line, if systemd's journal reads the stream."""
+    return _with_priority(text, level) if _is_journal(stream) else text
+
+
+def _with_priority(text: str, level: str) -> str:
+    # See sd-daemon(3); without it each line has the priority "info".
+    priority = f'<{handlers.SYSLOG_MAP.get(level, 7)}>'
+    return priority + text.replace('\n', f'\n{priority}')
+
+
+def _is_journal(stream: object) -> bool:
+    """Return whether it is the one that JOURNAL_STREAM of systemd.exec(5) names."""
+    try:
+        status = os.fstat(stream.fileno())  # type: ignore[attr-defined]
+    except (AttributeError, OSError, ValueError):
+        return False
+    return os.environ.get('JOURNAL_STREAM') == f'{status.st_dev}:{status.st_ino}'
+
+
+def _loggers() -> Iterator[logging.Logger]:
+    yield logging.getLogger()
+    for logger in list(logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            yield logger
+
+
+def _set_up(conf: cfg.ConfigOpts, prog: str) -> None:
+    """Do what oslo.log does at a start, whatever an earlier try has left."""
+    rate_limit.uninstall_filter()
+    for logger in _loggers():
+        for handler in logger.handlers:
+            handler.close()
+        logger.handlers, logger.propagate, logger.disabled = [], True, False
+        logger.setLevel(logging.NOTSET)
+    log.setup(conf, prog)
+
+
+def _options(conf: cfg.ConfigOpts) -> list[cfg.Opt]:
+    return [opt for _, opts in oslo_options.list_opts() for opt in opts if opt.dest in conf]
+
+
+def _wrong_options(conf: cfg.ConfigOpts, prog: str, *, own_file: bool) -> str:
+    """Return which options are wrong and why: those with which the set-up fails.
+
+    They are added to the defaults one by one, because few of the errors name the option.
+    """
+    options = [opt for opt in _options(conf) if own_file or opt.dest != 'log_file']
+    # A relative log_file is opened below log_dir.
+    options.sort(key=lambda opt: opt.dest == 'log_file')
+    for opt in options:
+        conf.set_override(opt.dest, opt.default)
+    reasons = []
+    for opt in options:
+        conf.clear_override(opt.dest)
+        try:
+            _ = conf[opt.dest]
+            _set_up(conf, prog)
+        except Exception as exc:  # noqa: BLE001 - as above
+            reasons.append(f'[DEFAULT]{opt.dest}: {config_error_text(exc, with_option=False)}')
+            conf.set_override(opt.dest, opt.default)
+    return '; '.join(reasons)
+
+
+def _muting_option(conf: cfg.ConfigOpts) -> str:
+    """Return which option keeps the agent's errors from being written anywhere, if one does."""
+    if is_written(PACKAGE, logging.ERROR):
+        return ''
+    option = 'log_config_append' if conf.log_config_append else 'default_log_levels'
+    return (
+        f'[DEFAULT]{option}: not even errors of the logger {PACKAGE} would be written; it needs a '
+        'handler, or the root logger does'
+    )
+
+
+def _fall_back(conf: cfg.ConfigOpts, prog: str) -> None:
+    for opt in _options(conf):
+        if opt.dest != 'debug':
+            conf.set_override(opt.dest, opt.default)
+    conf.set_override('use_stderr', True)
+    _set_up(conf, prog)
+
+
+def _finish(conf: cfg.ConfigOpts, wrong: str = '') -> None:
+    """Make the handlers safe and fit for the journal, and log what is wrong."""
     # A full disk must not fill stderr with a traceback for each line.
     logging.raiseExceptions = False
     # It warns at each try of what the agent logs itself.
     logging.getLogger('keystoneauth.identity').setLevel(logging.ERROR)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_NoUserinfo())
+    _drop_duplicates(logging.getLogger())
+    for logger in _loggers():
+        for handler in logger.handlers:
+            handler.addFilter(_NO_USERINFO)
+            in_journal = _is_journal(getattr(handler, 'stream', None))
+            if in_journal and not isinstance(handler.formatter, _JournalFormatter):
+                handler.setFormatter(_JournalFormatter(handler.formatter))
+    if wrong:
+        LOG.warning('Logging: %s; logging to stderr instead', wrong)
+    while conf.logging_errors:
+        LOG.warning('Logging: %s; the default is used', conf.logging_errors.popitem()[1])
+
+
+def _drop_duplicates(root: logging.Logger) -> None:
+    """Leave one way into the journal: it reads stderr, and what goes to syslog, too."""
+    kinds = {type(handler) for handler in root.handlers}
+    for handler in list(root.handlers):
+        if isinstance(handler, handlers.OSSysLogHandler):
+            twice = handlers.OSJournalHandler in kinds
+        else:
+            twice = bool(kinds & {handlers.OSJournalHandler, handlers.OSSysLogHandler})
+            twice &= _is_journal(getattr(handler, 'stream', None))
+        if twice:
+            root.removeHandler(handler)

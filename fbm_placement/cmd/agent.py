@@ -19,7 +19,8 @@ from fbm_placement.agent.systemd import Notifier
 from fbm_placement.cmd import exit_codes
 from fbm_placement.conf import reader
 from fbm_placement.host.publisher import running_agent
-from fbm_placement.model import DISABLED, AgentOptions, HostFacts, Settings
+from fbm_placement.model import DISABLED, AgentOptions, Settings
+from fbm_placement.placement import session
 from fbm_placement.rules import config
 
 LOG = log.getLogger(__name__)
@@ -44,14 +45,15 @@ _WITHDRAW = (
     "Remove this host's traits, leave the inventory to nova-compute, and end. For uninstalling: "
     'stop the service first, or it sets them again.'
 )
-CLI_OPTS = (
-    cfg.BoolOpt('once', default=False, help='Make one pass and end. For cron and for tests.'),
-    cfg.BoolOpt(
-        'dry-run',
-        default=False,
-        help='Print what Placement has and should have, write nothing, and end.',
-    ),
-    cfg.BoolOpt('withdraw', default=False, help=_WITHDRAW),
+SWITCHES = {
+    'once': 'Make one pass and end. For cron and for tests.',
+    'dry-run': 'Print what Placement has and should have, write nothing, and end.',
+    'withdraw': _WITHDRAW,
+}
+CLI_OPTS = tuple(
+    # A key in a file can't begin with #, so that nova.conf can't set a switch.
+    cfg.BoolOpt(name, dest=f'#{name}', default=False, help=text)
+    for name, text in SWITCHES.items()
 )
 
 
@@ -68,48 +70,46 @@ def _run(args: Sequence[str]) -> int:
     conf = configuration.load(
         args, prog=PROG, description=DESCRIPTION, epilog=EPILOG, cli_opts=CLI_OPTS
     )
-    one_shot = conf.once or conf.dry_run or conf.withdraw
-    if one_shot:
+    chosen = [name for name in SWITCHES if conf[f'#{name}']]
+    if len(chosen) > 1:
+        raise errors.ConfigurationError(
+            [f'--{chosen[0]} and --{chosen[1]} exclude each other; see {PROG} --help']
+        )
+    if chosen:
         logs.to_stderr(conf, PROG)
     else:
         logs.as_a_service(conf, PROG, args)
-    if conf.withdraw:
+    if chosen == ['withdraw']:
         # A configuration that forbids to run must not forbid to uninstall.
         options = reader.read_agent_options(conf, needed=('resource_provider',))
-        return _withdraw(Agent(conf, DISABLED, options), dry=conf.dry_run)
+        agent = Agent(conf, DISABLED, options)
+        exit_codes.show(messages.format_withdrawn(agent.withdraw()), sys.stdout)
+        return exit_codes.GOOD
     settings, options = reader.read_all(conf)
+    # It raises what is wrong in [placement] before anything is written.
+    session.connect(conf)
     for warning in config.warnings(settings):
         LOG.warning('%s', warning)
-    if one_shot:
-        return _once(Agent(conf, settings, options), dry=conf.dry_run)
+    if chosen:
+        return _once(Agent(conf, settings, options), dry=chosen == ['dry-run'])
     return _serve(conf, settings, options)
-
-
-def _withdraw(agent: Agent, *, dry: bool) -> int:
-    if dry:
-        return _dry_run(agent, HostFacts(), '--withdraw')
-    exit_codes.show(messages.format_withdrawn(agent.withdraw()), sys.stdout)
-    return exit_codes.GOOD
 
 
 def _once(agent: Agent, *, dry: bool) -> int:
     facts = agent.observe(publish=not dry)
-    if dry:
-        # Before Placement is asked, which may be away.
-        for problem in facts.unhealthy:
-            exit_codes.show(f'This host takes no new instance: {problem}', sys.stdout)
-        return _dry_run(agent, facts, '--once, or the service,')
-    exit_codes.show(messages.format_once(agent.reconcile(facts), facts), sys.stdout)
-    return exit_codes.GOOD
-
-
-def _dry_run(agent: Agent, facts: HostFacts, command: str) -> int:
+    if not dry:
+        exit_codes.show(messages.format_once(agent.reconcile(facts), facts), sys.stdout)
+        return exit_codes.GOOD
+    # Before Placement is asked, which may be away.
+    for problem in facts.unhealthy:
+        exit_codes.show(f'This host takes no new instance: {problem}', sys.stdout)
     result = agent.dry_run(facts)
     exit_codes.show(messages.format_dry_run(result, facts), sys.stdout)
     if not result.plan.differences:
         return exit_codes.GOOD
     exit_codes.show(
-        f'{PROG}: dry run, nothing was written; {PROG} {command} would set this', sys.stderr
+        f'{PROG}: dry run, nothing was written; {PROG} --once, or the service, would set this',
+        sys.stderr,
     )
     return exit_codes.NOT_GOOD
 

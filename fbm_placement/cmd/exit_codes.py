@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from fbm_placement import errors
+from fbm_placement.agent import logs
 
 GOOD = 0
 NOT_GOOD = 1
@@ -22,10 +23,10 @@ def run(prog: str, function: Callable[[], int]) -> int:
         return function()
     except errors.ConfigurationError as exc:
         for reason in exc.reasons:
-            show(f'{prog}: {reason}', sys.stderr)
+            show(f'{prog}: {reason}', sys.stderr, 'ERROR')
         return FORBIDDEN
     except errors.FileBackedMemoryError as exc:
-        show(f'{prog}: {exc}', sys.stderr)
+        show(f'{prog}: {exc}', sys.stderr, 'ERROR')
         return NOT_GOOD
     except SystemExit as exc:
         # argparse: --help and --version are good, everything else is a wrong option.
@@ -34,8 +35,12 @@ def run(prog: str, function: Callable[[], int]) -> int:
         return INTERRUPTED
 
 
-def show(text: str, stream: TextIO) -> None:
-    """Print in the encoding of ``stream``; a stream that is closed or full is no error."""
+def show(text: str, stream: TextIO, level: str = 'INFO') -> None:
+    """Print in the encoding of ``stream``; a stream that is closed or full is no error.
+
+    :param level: the line's level, where systemd's journal reads it
+    """
+    text = logs.for_stream(text, stream, level)
     encoding = stream.encoding or 'ascii'
     with contextlib.suppress(OSError):
         print(text.encode(encoding, 'backslashreplace').decode(encoding), file=stream, flush=True)

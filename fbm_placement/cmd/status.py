@@ -78,6 +78,6 @@ def _upgrade_check(conf: cfg.ConfigOpts) -> int:
 def _config_check(conf: cfg.ConfigOpts) -> int:
     found = reader.read_settings(conf)
     for warning in config.warnings(found):
-        print(f'{PROG}: warning: {warning}', file=sys.stderr)
+        exit_codes.show(f'{PROG}: warning: {warning}', sys.stderr, 'WARNING')
     print(f'file-backed memory is {found}; nova-compute may start')
     return exit_codes.GOOD

@@ -1,17 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration: the files that nova-compute reads, and the options that are read from them."""
 
+import contextlib
+import copy
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from keystoneauth1 import loading
 from oslo_config import cfg
+from oslo_log import _options as oslo_options  # what its entry point shows to the generator
 from oslo_log import log
 
 import fbm_placement
 from fbm_placement import errors
 from fbm_placement.conf import file_backed_memory, nova
-from fbm_placement.text import one_line
+from fbm_placement.text import config_error_text, one_line
+
+
+class Config(cfg.ConfigOpts):
+    """nova.conf, with what is wrong in it but must not stop every command."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logging_errors: dict[str, str] = {}
+        """By the option; each has its default."""
+        self.source_errors: list[str] = []
+        """Of each ``config_source`` that could not be read."""
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
@@ -27,29 +43,30 @@ def load(  # noqa: PLR0913 - by name, and most have a default
     epilog: str | None = None,
     cli_opts: Sequence[cfg.Opt] = (),
     needs_files: Callable[[cfg.ConfigOpts], bool] = lambda _: True,
-) -> cfg.ConfigOpts:
+) -> Config:
     """Parse the command line and exactly the files that nova-compute would read with it.
 
     :param needs_files: whether this command line needs a file
     :raises ConfigurationError: no file was found, or one can't be read or parsed
     :raises SystemExit: argparse ended the program (``--help``, an unknown flag)
     """
-    conf = cfg.ConfigOpts()
-    log.register_options(conf)
+    conf = Config()
+    _register_logging(conf)
     nova.register_opts(conf)
     conf.register_opts(file_backed_memory.AGENT_OPTS, group=file_backed_memory.GROUP)
     conf.register_cli_opts(cli_opts)
     try:
-        conf(
-            args=list(args),
-            project='nova',
-            prog=prog,
-            version=fbm_placement.version(),
-            description=description,
-            epilog=epilog,
-            default_config_files=cfg.find_config_files('nova', 'nova-compute'),
-            default_config_dirs=cfg.find_config_dirs('nova', 'nova-compute'),
-        )
+        with _source_errors(conf.source_errors):
+            conf(
+                args=list(args),
+                project='nova',
+                prog=prog,
+                version=fbm_placement.version(),
+                description=description,
+                epilog=epilog,
+                default_config_files=cfg.find_config_files('nova', 'nova-compute'),
+                default_config_dirs=cfg.find_config_dirs('nova', 'nova-compute'),
+            )
         # Only now: keystoneauth reads auth_section from the files while it registers auth_type.
         loading.register_auth_conf_options(conf, 'placement')
     except (cfg.Error, OSError, UnicodeError) as exc:
@@ -57,6 +74,50 @@ def load(  # noqa: PLR0913 - by name, and most have a default
     if not conf.config_file and not conf.config_dir and needs_files(conf):
         raise errors.ConfigurationError([_nothing_found()])
     return conf
+
+
+def _register_logging(conf: Config) -> None:
+    """Register oslo.log's options; a wrong value of one that is a flag gives the default.
+
+    oslo.config would end the program: it checks the flags, in the files too, while it parses.
+    """
+    log.register_options(conf)
+    for opt in (*oslo_options.common_cli_opts, *oslo_options.logging_cli_opts):
+        lenient = copy.copy(opt)
+        lenient.type = _lenient(opt, conf.logging_errors)  # type: ignore[assignment]
+        conf.unregister_opt(opt)
+        conf.register_cli_opt(lenient)
+
+
+def _lenient(opt: cfg.Opt, found: dict[str, str]) -> Callable[[Any], Any]:
+    def parse(value: Any) -> Any:
+        try:
+            return opt.type(value)
+        except ValueError as exc:
+            found[opt.dest] = f'[DEFAULT]{opt.dest}: {one_line(exc)}'
+            return opt.default
+
+    return parse
+
+
+@contextlib.contextmanager
+def _source_errors(found: list[str]) -> Iterator[None]:
+    """Collect what oslo.config only logs: that a ``config_source`` can't be read."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.levelno == logging.ERROR:
+            found.append(
+                f'[DEFAULT]config_source: {config_error_text(record.getMessage())}; fix it, or '
+                "install nova-compute's driver for it in this environment too"
+            )
+        return record.levelno != logging.ERROR
+
+    logger = logging.getLogger('oslo_config.cfg')
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def _nothing_found() -> str:

@@ -32,16 +32,8 @@ Json = Mapping[str, Any]
 Send = Callable[[str, str, Json | None], requests.Response]
 """Sends one request (method, path with query, body), and may fail in any way."""
 
-_NO_ANSWER = (
-    ksa_exceptions.ClientException,
-    requests.RequestException,
-    OSError,
-    # keystoneauth raises these when Keystone's answer is JSON, but no token.
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-)
+_UNREADABLE_ERRORS = (LookupError, TypeError, ValueError, AttributeError)
+"""keystoneauth raises these when Keystone's answer is JSON, but no token."""
 
 _NO_USER = (
     '; expected [placement]username, password and project of a valid service user with a role '
@@ -97,7 +89,9 @@ def exchange(
     request = f'{method} {path}'
     try:
         response = send(method, path + query, body)
-    except _NO_ANSWER as exc:
+    except (errors.FileBackedMemoryError, errors.StopRequested):
+        raise
+    except Exception as exc:  # an auth plugin raises anything
         retry_after = _retry_after(getattr(exc, 'response', None))
         raise errors.PlacementError(f'{request}: {_cause(exc)}', retry_after) from exc
     return _parsed(response, request)
@@ -166,7 +160,9 @@ def _cause(exc: Exception) -> str:
         advice = _NO_USER if exc.http_status == 401 else ''
         return f'Keystone answered {exc.http_status} ({one_line(exc)}){advice}'
     if not isinstance(exc, (ksa_exceptions.ClientException, OSError)):
-        return f'{_UNREADABLE} ({type(exc).__name__})'
+        if isinstance(exc, _UNREADABLE_ERRORS):
+            return f'{_UNREADABLE} ({type(exc).__name__})'
+        return one_line(f'{type(exc).__name__}: {exc}')
     # keystoneauth's message begins with the URL, then repeats urllib3's.
     url = one_line(exc).split(': HTTP', 1)[0].split(': (', 1)[0]
     seen: list[BaseException] = []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client for Placement that ``[placement]`` describes, made as nova-compute makes its own."""
 
+import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,11 +15,18 @@ import fbm_placement
 from fbm_placement import constants, errors
 from fbm_placement.placement import http
 from fbm_placement.placement.client import PlacementClient
-from fbm_placement.text import config_error_text
+from fbm_placement.text import config_error_text, one_line
 
 LONGEST_TIMEOUT_SECONDS = 60
 """For one exchange. A larger ``[placement]timeout`` is cut to this."""
 
+_URLS = ('url', 'endpoint', 'endpoint_override')
+"""How the names of the options end whose values are URLs."""
+
+_NO_PACKAGE = (
+    'a Python package that it needs is missing here: install keystoneauth1[kerberos], [saml2] or '
+    '[oauth1]'
+)
 _NO_AUTH_TYPE = (
     '[placement]auth_type is not set: expected the same [placement] section as nova-compute has, '
     'e.g. auth_type = password with auth_url, username, ...'
@@ -34,6 +42,9 @@ def connect(
         between two requests
     :raises ConfigurationError: the section lacks something, or names what doesn't exist
     """
+    if conf.source_errors:
+        # What is missing in the section may be there.
+        raise errors.ConfigurationError(conf.source_errors)
     sender = adapter(conf)
 
     def send(method: str, url: str, body: Mapping[str, Any] | None) -> requests.Response:
@@ -48,9 +59,8 @@ def connect(
 def adapter(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
     """Return the keystoneauth adapter that the section describes; raises as ``connect``."""
     try:
+        _check(conf)
         auth = loading.load_auth_from_conf_options(conf, 'placement')
-        if auth is None:
-            raise errors.ConfigurationError([_NO_AUTH_TYPE])
         timeout = _timeout(conf.placement.timeout)
         session = loading.load_session_from_conf_options(
             conf, 'placement', auth=auth, timeout=timeout
@@ -68,9 +78,54 @@ def adapter(conf: cfg.ConfigOpts) -> ksa_adapter.Adapter:
             connect_retries=0,
             status_code_retries=0,
         )
-    # keystoneauth's own checks of the section end in TypeError and ValueError.
-    except (ksa_exceptions.ClientException, cfg.Error, TypeError, ValueError) as exc:
+    except errors.ConfigurationError:
+        raise
+    except Exception as exc:  # an auth plugin raises anything
         raise errors.ConfigurationError([f'[placement]: {_without_values(exc)}']) from exc
+
+
+def _check(conf: cfg.ConfigOpts) -> None:
+    """Check what keystoneauth finds wrong with the first request, as something else, or never."""
+    group = conf.placement.auth_section or 'placement'
+    auth_type = conf[group].auth_type
+    if not auth_type:
+        raise errors.ConfigurationError([_NO_AUTH_TYPE])
+    try:
+        available = loading.get_plugin_loader(auth_type).available
+    except ksa_exceptions.NoMatchingPlugin as exc:
+        raise errors.ConfigurationError([f'[{group}]auth_type: {one_line(exc)}']) from exc
+    except Exception:  # noqa: BLE001 - of its modules, where a package of theirs is missing
+        available = False
+    if not available:
+        raise errors.ConfigurationError([f'[{group}]auth_type is {auth_type}: {_NO_PACKAGE}'])
+    reasons = []
+    options = loading.get_auth_plugin_conf_options(auth_type)
+    conf.register_opts(options, group=group)
+    values = {f'[{group}]{opt.dest}': conf[group][opt.dest] for opt in options}
+    # A public client of OpenID Connect has no secret.
+    needed = {
+        f'[{group}]{opt.dest}'
+        for opt in options
+        if opt.required or (opt.secret and opt.dest != 'client_secret')
+    }
+    values['[placement]endpoint_override'] = conf.placement.endpoint_override
+    for name, value in values.items():
+        if name in needed and not value:
+            reasons.append(f'{name} is not set: auth_type {auth_type} needs it')
+        if value and name.endswith(_URLS) and not _is_url(value):
+            seen = one_line(value).rpartition('@')[2]
+            reasons.append(f'{name} is {seen}: expected http:// or https:// and a host')
+    if reasons:
+        raise errors.ConfigurationError(reasons)
+
+
+def _is_url(value: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ('http', 'https') and bool(parts.hostname)
 
 
 def _timeout(seconds: float | None) -> float:
@@ -88,4 +143,4 @@ def _without_values(exc: Exception) -> str:
             'a value has a $ that names no option; write $$ for a $ (a password may hold one), '
             'or write the value out'
         )
-    return config_error_text(exc)
+    return config_error_text(exc) or type(exc).__name__

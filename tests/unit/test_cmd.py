@@ -2,14 +2,13 @@
 """``fbm-agent`` from its command line to its exit code, over a Placement in memory."""
 
 import functools
-import importlib.metadata
+import os
 import signal
 import socket
 import threading
 import time
 
 import pytest
-from packaging import version
 
 from fbm_placement.agent import reconcile
 from fbm_placement.cmd import agent as command
@@ -102,7 +101,7 @@ def test_a_wrong_placement_section_exits_2(home, compute_id, capsys, args):
     compute_id()
     home.write('[placement]\nauth_type = nonsense\n')
     assert command.main(args) == 2
-    assert 'fbm-agent: [placement]: The plugin nonsense' in capsys.readouterr().err
+    assert 'fbm-agent: [placement]auth_type: The plugin nonsense' in capsys.readouterr().err
 
 
 def test_interrupted_exits_130(host, monkeypatch, capsys):
@@ -146,17 +145,40 @@ def test_dry_run(host, placement, capsys, monkeypatch):
 
 
 def test_withdraw(host, placement, capsys):
-    """Also with a configuration that forbids to run; --dry-run goes before."""
+    """Also with a configuration that forbids to run."""
     assert command.main(['--once']) == 0
     host('[libvirt]\nfile_backed_memory = 100\nvirt_type = lxc\n')
-    placement.requests.clear()
-    assert command.main(['--dry-run', '--withdraw']) == 1
-    assert placement.writes == []
-    assert '  CUSTOM_FILE_BACKED_MEMORY       set  not set' in capsys.readouterr().out
     assert command.main(['--withdraw']) == 0
     assert placement.node.traits == TRAITS
     assert placement.node.inventories['MEMORY_MB'] == WANTED
     assert 'CUSTOM_FILE_BACKED_MEMORY set -> not set' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'flags', [('--once', '--dry-run'), ('--once', '--withdraw'), ('--dry-run', '--withdraw')]
+)
+@pytest.mark.parametrize('order', [1, -1])
+def test_switches_exclude_each_other(host, placement, capsys, flags, order):
+    assert command.main(flags[::order]) == 2
+    out, err = capsys.readouterr()
+    assert out == ''
+    assert (
+        err == f'fbm-agent: {flags[0]} and {flags[1]} exclude each other; see fbm-agent --help\n'
+    )
+    assert placement.requests == []
+
+
+@pytest.mark.parametrize('value', ['true', 'perhaps'])
+@pytest.mark.parametrize('prefix', ['', '--', '#', '#--'])
+def test_no_file_sets_a_switch(host, placement, capsys, monkeypatch, value, prefix):
+    """``withdraw = true`` in nova.conf would uninstall the host with each start of the agent."""
+    for name in ('once', 'dry-run', 'dry_run', 'withdraw'):
+        monkeypatch.setenv(f'OS_DEFAULT__{name.upper()}', value)
+    lines = [f'{prefix}{name} = {value}\n' for name in ('once', 'dry_run', 'dry-run', 'withdraw')]
+    host(f'[DEFAULT]\n{"".join(lines)}{ENABLED}')
+    assert command.main(['--once']) == 0
+    assert placement.node.inventories['MEMORY_MB'] == WANTED
+    assert capsys.readouterr().err == ''
 
 
 def test_warnings_and_errors_are_on_stderr(host, placement, capsys):
@@ -199,19 +221,6 @@ def test_an_unknown_flag_exits_2(host, capsys):
     assert '--nonsense' in capsys.readouterr().err
 
 
-@pytest.mark.skipif(
-    version.parse(importlib.metadata.version('oslo.config')) < version.parse('9.6'),
-    reason='before 9.6.0 oslo.config takes a wrong one for not set, without an error',
-)
-def test_a_logging_option_that_is_wrong_exits_2(host, placement, home, capsys):
-    """oslo.config checks these while it parses, and would end with 1."""
-    file = home.folder / 'nova.conf'
-    file.write_text(file.read_text() + '[DEFAULT]\ndebug = perhaps\n')
-    assert command.main(['--once']) == 2
-    assert 'perhaps' in capsys.readouterr().err
-    assert placement.requests == []
-
-
 @pytest.mark.parametrize('flag', ['--once', '--dry-run'])
 def test_once_leaves_the_log_directory_alone(host, placement, home, flag):
     """Run by root it would leave a file there that the service can't write."""
@@ -220,13 +229,6 @@ def test_once_leaves_the_log_directory_alone(host, placement, home, flag):
     host(ENABLED + f'[DEFAULT]\nlog_dir = {folder}\n')
     command.main([flag])
     assert list(folder.iterdir()) == []
-
-
-def test_a_missing_logging_configuration_exits_2(host, home, capsys):
-    """``log_config_append`` names a file that isn't there."""
-    host(ENABLED + f'[DEFAULT]\nlog_config_append = {home.path}/none.ini\n')
-    assert command.main([]) == 2
-    assert 'none.ini' in capsys.readouterr().err
 
 
 # The service, in this process: it ends by a signal.
@@ -281,6 +283,32 @@ def test_service(host, placement, service, home):
     assert 'file-backed memory enabled, 1048576 MiB; a pass every 60 s' in text
     assert str(home.folder / 'nova.conf') in text
     assert TOKEN not in text
+
+
+@pytest.mark.parametrize(
+    'line', ['log_config_append = /none.ini', 'default_log_levels = a=LOUD', 'debug = perhaps']
+)
+def test_a_wrong_logging_option_stops_no_service(host, placement, service, line, capfd):
+    host(f'{ENABLED}[DEFAULT]\n{line}\n')
+    assert command.main([]) == 0
+    service.thread.join()
+    assert placement.node.inventories['MEMORY_MB'] == WANTED
+    logged = ''.join(capfd.readouterr())
+    assert f'Logging: [DEFAULT]{line.split()[0]}: ' in logged
+    assert 'Ready: enabled' in logged
+
+
+def test_a_reason_in_the_journal_has_its_level(host, placement, tmp_path, monkeypatch):
+    """The line that ends the service is an error there."""
+    host('[libvirt]\nvirt_type = lxc\nfile_backed_memory = 7\n')
+    with (tmp_path / 'journal').open('w') as stream, monkeypatch.context() as patch:
+        status = os.fstat(stream.fileno())
+        patch.setenv('JOURNAL_STREAM', f'{status.st_dev}:{status.st_ino}')
+        patch.setattr('sys.stderr', stream)
+        assert command.main(['--once']) == 2
+    lines = (tmp_path / 'journal').read_text().splitlines()
+    assert lines
+    assert all(line.startswith('<3>fbm-agent: [') for line in lines)
 
 
 @pytest.fixture

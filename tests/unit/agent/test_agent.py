@@ -455,7 +455,7 @@ WRONG = [
     '[file_backed_memory]\ninterval = often\nresource_provider = other\n',
     '[file_backed_memory]\ninterval = 9\nresource_provider = $nothing\n',
     'no configuration at all\n',
-    '[DEFAULT]\ndebug = perhaps\n',
+    '[DEFAULT]\nlog_config_append = /none\n',
     None,
 ]
 

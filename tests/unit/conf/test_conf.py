@@ -144,9 +144,56 @@ def test_versions_are_ignored(home):
     [
         ('', '[placement]auth_type is not set'),
         ('auth_section = nowhere', '[placement]auth_type is not set'),
-        ('auth_type = nonsense', '[placement]: The plugin nonsense could not be found'),
-        ('auth_type = password', '[placement]: Auth plugin requires parameters'),
+        ('auth_type = nonsense', '[placement]auth_type: The plugin nonsense could not be found'),
+        (
+            'auth_type = v3samlpassword',
+            '[placement]auth_type is v3samlpassword: a Python package that it needs is missing',
+        ),
+        ('auth_type = password', '[placement]auth_url is not set: auth_type password needs it'),
         ('auth_type = none\nendpoint = http://x\ntimeout = soon', '[placement]: timeout: '),
+        (
+            (
+                'auth_type = v3applicationcredential\nauth_url = http://x\n'
+                'application_credential_id = 7'
+            ),
+            (
+                '[placement]application_credential_secret is not set: auth_type '
+                'v3applicationcredential needs it'
+            ),
+        ),
+        (
+            (
+                'auth_section = keystone\n[keystone]\nauth_type = v3password\nauth_url = http://x\n'
+                'username = nova\nuser_domain_id = default\npassword ='
+            ),
+            '[keystone]password is not set: auth_type v3password needs it',
+        ),
+        (
+            'auth_type = password\nauth_url = keystone:5000/v3\nusername = nova\npassword = x',
+            '[placement]auth_url is keystone:5000/v3: expected http:// or https:// and a host',
+        ),
+        (
+            'auth_type = none\nendpoint = nova:hunter2@placement',
+            '[placement]endpoint is placement: expected http:// or https:// and a host',
+        ),
+        (
+            'auth_type = none\nendpoint = http://placement:port',
+            '[placement]endpoint is http://placement:port: expected http:// or https://',
+        ),
+        *(
+            (
+                f'auth_type = none\nendpoint_override = {url}',
+                f'[placement]endpoint_override is {url}: expected http:// or https:// and a host',
+            )
+            for url in ('/placement', 'placement.test', 'http://[bad', 'ftp://placement.test')
+        ),
+        (
+            'auth_type = password\nauth_url = /v3',
+            (
+                '[placement]auth_url is /v3: expected http:// or https:// and a host; '
+                '[placement]password is not set: auth_type password needs it'
+            ),
+        ),
     ],
 )
 def test_a_placement_section_that_cannot_be_used(home, section, reason):
@@ -155,6 +202,43 @@ def test_a_placement_section_that_cannot_be_used(home, section, reason):
     with pytest.raises(errors.ConfigurationError) as caught:
         session.adapter(home.load())
     assert reason in str(caught.value)
+    assert 'hunter2' not in str(caught.value)
+
+
+CASES = pathlib.Path(__file__).parents[2] / 'cases' / 'nova-conf'
+
+
+@pytest.mark.parametrize(
+    ('name', 'reason'),
+    [
+        (
+            'placement-without-password',
+            '[placement]password is not set: auth_type password needs it',
+        ),
+        (
+            'placement-auth-type-extra-not-installed',
+            (
+                '[placement]auth_type is v3kerberos: a Python package that it needs is missing '
+                'here: install keystoneauth1[kerberos], [saml2] or [oauth1]'
+            ),
+        ),
+        (
+            'config-source-castellan',
+            (
+                "[DEFAULT]config_source: could not load configuration from 'secrets'. driver: "
+                "Valid values are [remote_file], but found 'castellan' (in {path}); fix it, or "
+                "install nova-compute's driver for it in this environment too"
+            ),
+        ),
+    ],
+)
+def test_placement_sections_of_the_field(home, capsys, name, reason):
+    """One line, and nothing that oslo.config logs by itself."""
+    path = str(CASES / f'{name}.conf')
+    with pytest.raises(errors.ConfigurationError) as caught:
+        session.connect(home.load('--config-file', path))
+    assert caught.value.reasons == (reason.replace('{path}', path),)
+    assert capsys.readouterr() == ('', '')
 
 
 def test_no_file_at_all(home):

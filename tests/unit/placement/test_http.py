@@ -394,11 +394,6 @@ HTTPS, PLAIN = ('endpoint = https://placement.test\n', 'endpoint = http://placem
                 b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}',
             )
         ),
-        # No URL to which a request can be sent.
-        *(
-            (f'endpoint_override = {url}\n', b'', [url])
-            for url in ('placement.test', 'http://[bad', 'ftp://placement.test')
-        ),
     ],
 )
 def test_a_broken_exchange(client_for, peer, section, raw, expected):
