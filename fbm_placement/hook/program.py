@@ -142,16 +142,18 @@ def wrong_kind(guest, state):
             'its memory is file-backed, and file-backed memory is disabled on this host; '
             f'choose a host where it is enabled, {redefine}; {edited}'
         )
-    if not file_backed:
-        return (
-            'its memory is not file-backed, and file-backed memory is enabled on this host; '
-            f'choose a host where it is disabled, {redefine}; {edited}'
-        )
     if guest.hugepages:
         return (
-            'it asks for huge pages, which libvirt would use instead of the store; take '
-            'hw:mem_page_size off its flavor and image, or choose a host where file-backed '
-            'memory is disabled'
+            'it asks for huge pages, which libvirt would use instead of the store; choose a host '
+            'where file-backed memory is disabled ("openstack server migrate"), or resize it to a '
+            'flavor without hw:mem_page_size'
+        )
+    if not file_backed:
+        # One with cells may have a page size, with which Nova does not start it again.
+        way_out = '' if guest.cells else f', {redefine}'
+        return (
+            'its memory is not file-backed, and file-backed memory is enabled on this host; '
+            f'choose a host where it is disabled{way_out}; {edited}'
         )
     for cell, access in guest.cells or [(None, None)]:
         if (access or guest.access) != 'shared':

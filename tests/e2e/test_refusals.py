@@ -29,9 +29,9 @@ FILE_BACKED_HERE = (
     f'choose a host where it is enabled, {REDEFINE}; {EDITED}'
 )
 HUGE_PAGES = (
-    'it asks for huge pages, which libvirt would use instead of the store; take '
-    'hw:mem_page_size off its flavor and image, or choose a host where file-backed '
-    'memory is disabled'
+    'it asks for huge pages, which libvirt would use instead of the store; choose a host where '
+    'file-backed memory is disabled ("openstack server migrate"), or resize it to a flavor '
+    'without hw:mem_page_size'
 )
 
 # What doesn't fit an enabled host: the guest, a host where it can run, the reason.

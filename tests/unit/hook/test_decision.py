@@ -17,8 +17,9 @@ DISABLED_WANTED = (
     f'where it is enabled, {REDEFINE}; {EDITED}'
 )
 NO_HUGE_PAGES = (
-    'it asks for huge pages, which libvirt would use instead of the store; take hw:mem_page_size '
-    'off its flavor and image, or choose a host where file-backed memory is disabled'
+    'it asks for huge pages, which libvirt would use instead of the store; choose a host where '
+    'file-backed memory is disabled ("openstack server migrate"), or resize it to a flavor '
+    'without hw:mem_page_size'
 )
 PRIVATE = (
     'is file-backed but private, so what it writes would be in DRAM; define it with '
@@ -50,7 +51,11 @@ UNFIT = {
     'not file-backed': ({'source': None, 'access': None}, ENABLED_WANTED),
     'anonymous': ({'source': 'anonymous'}, ENABLED_WANTED),
     'memfd': ({'source': 'memfd'}, ENABLED_WANTED),
-    'huge pages without a file': ({'source': None, 'hugepages': True}, ENABLED_WANTED),
+    'perhaps a page size': (
+        {'source': None, 'cells': [('0', None)]},
+        ENABLED_WANTED.replace(f', {REDEFINE}', ''),
+    ),
+    'huge pages without a file': ({'source': None, 'hugepages': True}, NO_HUGE_PAGES),
     'huge pages and a file': ({'hugepages': True}, NO_HUGE_PAGES),
     'no access': ({'access': None}, f'its memory {PRIVATE}'),
     'private access': ({'access': 'private'}, f'its memory {PRIVATE}'),
