@@ -12,9 +12,9 @@ FSTAB = '/etc/fstab'
 is_under = program.is_under
 
 
-def read_mounts() -> tuple[Mount, ...]:
-    """Return all mounts of this process's namespace, in the order in which they were made."""
-    with open(program.MOUNTINFO, encoding='utf-8', errors='surrogateescape') as file:
+def read_mounts(mountinfo: str = program.MOUNTINFO) -> tuple[Mount, ...]:
+    """Return all mounts of a process's namespace, in the order in which they were made."""
+    with open(mountinfo, encoding='utf-8', errors='surrogateescape') as file:
         return parse_mountinfo(file)
 
 
