@@ -181,6 +181,9 @@ class Mount(NamedTuple):
     """Which directory of the filesystem is mounted."""
     options: frozenset[str] = frozenset()
     """Of the filesystem itself: a sandbox that shows it read-only doesn't change these."""
+    mount_id: str = ''
+    parent_id: str = ''
+    """Of the mount that it lies on."""
 
 
 @dataclass(frozen=True)

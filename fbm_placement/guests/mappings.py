@@ -110,7 +110,7 @@ def read_named_ram(pid: int, ram_files: Sequence[str], proc: str) -> tuple[Ram, 
         return None
     if not maps:  # A zombie.
         return None
-    lines = [line for line in mountinfo.splitlines() if ' - hugetlbfs ' in line]
+    lines = [line for line in mountinfo.split('\n') if ' - hugetlbfs ' in line]
     huge_mounts = [mount.mount_point for mount in mounts.parse_mountinfo(lines)]
     found = named_ram(maps, ram_files, huge_mounts)
     return tuple(replace(ram, allocated_bytes=_allocated_bytes(directory, ram)) for ram in found)

@@ -378,7 +378,8 @@ def _observe(path):
         os.stat(path)
     except FileNotFoundError:
         return {'mount_point': None}
-    with open(MOUNTINFO, encoding='utf-8', errors='surrogateescape') as lines:
+    # The kernel escapes spaces, tabs and \n in a name, but not \r.
+    with open(MOUNTINFO, encoding='utf-8', errors='surrogateescape', newline='\n') as lines:
         mount = mount_of(os.path.realpath(path), parse_mountinfo(lines))
     room = os.statvfs(path)
     return {
@@ -393,7 +394,7 @@ def parse_mountinfo(lines) -> list:
     """Return the mounts in the lines of proc_pid_mountinfo(5), in their order.
 
     Each is a tuple: mount point, filesystem type, source, ``major:minor``, root, the filesystem's
-    own options. A line that is not as documented is left out.
+    own options, id, id of the mount below. A line that is not as documented is left out.
     """
     mounts = []
     for line in lines:
@@ -402,26 +403,41 @@ def parse_mountinfo(lines) -> list:
         if len(fields) > 4 and len(filesystem) > 2:
             device, root, point = fields[2], unescaped(fields[3]), unescaped(fields[4])
             kind, source, options = filesystem[0], unescaped(filesystem[1]), filesystem[2]
-            mounts.append((point, kind, source, device, root, frozenset(options.split(','))))
+            options = frozenset(options.split(','))
+            mounts.append((point, kind, source, device, root, options, fields[0], fields[1]))
     return mounts
 
 
 def mount_of(real_path: str, mounts: list):
-    """Return the mount of a path without links: the longest that begins it, and the last such.
+    """Return the mount of a path without links, found as the kernel does: from the root on.
 
-    A directory that is bound onto itself is no mount of its own: so systemd makes parts of a
-    unit's view read-only.
+    A mount below a directory that another mount covers is not seen. A directory that is bound onto
+    itself is no mount of its own: so systemd makes parts of a unit's view read-only. A subvolume
+    of btrfs that is mounted where it lies differs from that in its id.
     """
-    stack = [mount for mount in mounts if is_under(real_path, mount[0])]
-    stack.sort(key=lambda mount: len(mount[0]))
+    left = [mount for mount in mounts if is_under(real_path, mount[0])]
+    ids = {mount[6] for mount in mounts}
+    stack = []
+    while True:
+        above = [
+            mount
+            for mount in left
+            if (mount[7] == stack[-1][6] if stack else mount[7] not in ids or mount[7] == mount[6])
+        ]
+        if not above:
+            break
+        # Of several on one mount point the last covers the others.
+        stack.append(min(reversed(above), key=lambda mount: len(mount[0])))
+        left = [mount for mount in left if mount not in above]
     while len(stack) > 1 and _is_bound_onto_itself(stack[-1], stack[-2]):
         stack.pop()
     return stack[-1] if stack else None
 
 
 def _is_bound_onto_itself(mount, below):
-    there = os.path.relpath(mount[0], below[0])
-    return mount[3:5] == (below[3], os.path.normpath(os.path.join(below[4], there)))
+    there = os.path.normpath(os.path.join(below[4], os.path.relpath(mount[0], below[0])))
+    subvolumes = [{one for one in m[5] if one.startswith('subvolid=')} for m in (mount, below)]
+    return mount[3:5] == (below[3], there) and subvolumes[0] == subvolumes[1]
 
 
 def is_under(path: str, mount_point: str) -> bool:

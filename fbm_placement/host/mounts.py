@@ -12,9 +12,10 @@ FSTAB = '/etc/fstab'
 is_under = program.is_under
 
 
-def read_mounts(mountinfo: str = program.MOUNTINFO) -> tuple[Mount, ...]:
-    """Return all mounts of a process's namespace, in the order in which they were made."""
-    with open(mountinfo, encoding='utf-8', errors='surrogateescape') as file:
+def read_mounts(path: str | None = None) -> tuple[Mount, ...]:
+    """Return all mounts of a namespace, this process's own by default."""
+    path = path or program.MOUNTINFO
+    with open(path, encoding='utf-8', errors='surrogateescape', newline='\n') as file:
         return parse_mountinfo(file)
 
 

@@ -4,13 +4,13 @@
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fbm_placement import constants, errors
 from fbm_placement.host import mounts
 from fbm_placement.host.probe import Probe
-from fbm_placement.model import Directory, Guest, Store
+from fbm_placement.model import Directory, Guest, Mount, Store
 
 SECTOR_BYTES = 512
 """The unit of st_blocks, whatever the block size is (stat(2))."""
@@ -35,10 +35,11 @@ def _observe(path: str, guests: Iterable[Guest]) -> Store:
     except FileNotFoundError:
         return Store(path, expected_mount=expected_mount)
     size = os.statvfs(path)
-    held, exposed = _ram_files(guests, status.st_dev)
+    all_mounts = mounts.read_mounts()
+    held, exposed = _ram_files(guests, real_path, status.st_dev, all_mounts)
     return Store(
         path,
-        mount=mounts.mount_of(real_path, mounts.read_mounts()),
+        mount=mounts.mount_of(real_path, all_mounts),
         is_directory=stat.S_ISDIR(status.st_mode),
         directories=tuple(_directories(path)),
         size_bytes=size.f_blocks * size.f_frsize,
@@ -59,19 +60,31 @@ def _directories(path: str) -> Iterator[Directory]:
         yield Directory(directory, stat.S_IMODE(status.st_mode), status.st_uid)
 
 
-def _ram_files(guests: Iterable[Guest], device: int) -> tuple[int, tuple[str, ...]]:
-    """Return what Nova guests hold of this device, bytes, and which files every user can read."""
-    held, exposed = 0, []
+def _ram_files(
+    guests: Iterable[Guest], store: str, device: int, all_mounts: Sequence[Mount]
+) -> tuple[int, tuple[str, ...]]:
+    """Return what Nova guests hold of the store, bytes, and the files that every user can read.
+
+    Other guests have no share of the capacity.
+    """
+    exposed = []
+    held: dict[tuple[int, int], int] = {}
+    of_store = {device: True}
     files = [(path, guest.is_nova) for guest in guests for path in guest.ram_files]
     for path, is_nova in files:
         # The guest may have ended, or run with a file that was deleted.
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             status = os.stat(path)
-            if status.st_dev == device:
-                held += status.st_blocks * SECTOR_BYTES if is_nova else 0
+            if status.st_dev not in of_store:
+                # Each subvolume of btrfs has a device of its own; their mount has one for all.
+                on = [mounts.mount_of(one, all_mounts) for one in (store, os.path.realpath(path))]
+                of_store[status.st_dev] = len({mount and mount.device for mount in on}) == 1
+            if of_store[status.st_dev]:
+                if is_nova:
+                    held[status.st_dev, status.st_ino] = status.st_blocks * SECTOR_BYTES
                 if status.st_mode & stat.S_IROTH and others_can_enter(path):
                     exposed.append(path)
-    return held, tuple(exposed)
+    return sum(held.values()), tuple(exposed)
 
 
 def others_can_enter(path: str) -> bool:

@@ -38,6 +38,17 @@ CASES = {
         None,
         ON_ROOT,
     ),
+    'a subvolume of btrfs': (
+        'HERE/srv/fbm',
+        [
+            DISK,
+            '0:39 / HERE/srv rw - btrfs /dev/vdb rw,subvolid=5,subvol=/',
+            '0:39 /fbm HERE/srv/fbm rw - btrfs /dev/vdb rw,subvolid=256,subvol=/fbm',
+        ],
+        'HERE/srv/fbm',
+        None,
+    ),
+    'a carriage return': ('HERE/c\rr', [DISK, NVME.replace('srv', 'c\rr')], 'HERE/c\rr', None),
     'a neighbour': ('HERE/srv2', [DISK, NVME], None, ON_ROOT),
     'on the root': ('HERE/srv/fbm', [DISK], None, ON_ROOT),
     'unmounted': ('HERE/srv/fbm', [DISK], 'HERE/srv', 'is on /, expected on HERE/srv'),
@@ -58,7 +69,7 @@ CASES = {
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    for store in ('srv/fbm', 'srv2', 'a b'):
+    for store in ('srv/fbm', 'srv2', 'a b', 'c\rr'):
         (tmp_path / store / 'libvirt/qemu').mkdir(parents=True)
     (tmp_path / 'srv/late').mkdir()
     (tmp_path / 'link').symlink_to(tmp_path / 'srv/fbm')
@@ -93,7 +104,8 @@ def test_agent_and_hook_find_the_same(here, path, mounts, expected, reason):
     path, expected, reason = (
         text and text.replace('HERE', str(here)) for text in (path, expected, reason)
     )
-    lines = [f'{20 + number} 1 {line}\n' for number, line in enumerate(mounts)]
+    # Each lies on the one before.
+    lines = [f'{20 + number} {19 + number} {line}\n' for number, line in enumerate(mounts)]
     (here / 'mountinfo').write_text(''.join(lines).replace('HERE', str(here)))
     write_state(here, path, expected)
     expected_next, found = agent(path)

@@ -62,6 +62,8 @@ def test_what_running_nova_guests_hold(directory):
     assert 1_000_000 <= held < 1_100_000
     assert observe(directory, ram, is_nova=False).ram_bytes == 0
     assert observe(directory, '/proc/version').ram_bytes == 0
+    assert observe(directory, sparse / 'below a file').ram_bytes == 0
+    assert observe(directory, ram, ram).ram_bytes == observe(directory, ram).ram_bytes
 
 
 @pytest.mark.parametrize('is_nova', [True, False])
