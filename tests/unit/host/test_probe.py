@@ -63,7 +63,7 @@ def test_one_that_cannot_be_killed_is_left_behind_but_not_joined_by_another(monk
     kill = os.kill
     killed = []
     monkeypatch.setattr(probe_module.os, 'kill', lambda pid, number: killed.append(pid))
-    probe = Probe(seconds=0.1)
+    probe = Probe(seconds=2)
     with pytest.raises(errors.NoAnswerError, match='no answer in'):
         probe.ask(lambda: time.sleep(60))
     with pytest.raises(errors.NoAnswerError, match='has not returned'):
@@ -78,7 +78,7 @@ def test_a_stuck_child_holds_none_of_our_pipes():
     """What waits for the end of this process's output must get it although a child still hangs."""
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
-    probe = Probe(seconds=0.1)
+    probe = Probe(seconds=2)
     descriptors = probe.ask(lambda: os.listdir('/proc/self/fd'))
     os.close(writing)
     os.close(reading)
