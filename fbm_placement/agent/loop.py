@@ -47,19 +47,22 @@ class Loop:
         self._notifier = notifier
         self._clock = clock
         self._uniform = uniform
-        self._ready = False
+        self._succeeded = False
         self._failures = 0
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT; ConfigurationError: ``[placement]`` can't be used."""
-        while not self._signals.stop:
-            try:
-                self._rest(self._pass())
-            except errors.StopRequested:
-                break
-            if self._signals.take_reload():
-                self._reload()
-        self._notifier.send(STOPPING=1)
+        try:
+            while not self._signals.stop:
+                try:
+                    self._rest(self._pass())
+                except errors.StopRequested:
+                    break
+                if self._signals.take_reload():
+                    self._reload()
+        finally:
+            # systemctl status shows the last STATUS of a service that has ended, too.
+            self._notifier.send(STOPPING=1, STATUS='')
         self._agent.leave()
         LOG.info('Stopping; Placement is left as it is')
 
@@ -78,10 +81,10 @@ class Loop:
             LOG.info('Recovered after %s', count(self._failures, 'failed pass', 'failed passes'))
         self._failures = 0
         status = self._agent.status(result, facts)
-        first, self._ready = not self._ready, True
+        first, self._succeeded = not self._succeeded, True
         if first:
             LOG.info('Ready: %s', status)
-            self._notifier.send(READY=1, STATUS=status)
+            self._notifier.ready(STATUS=status)
         else:
             self._notifier.send(STATUS=status)
         return after_success(self._agent.options.interval, first, self._uniform)
@@ -117,17 +120,18 @@ class Loop:
         """Wait until the time is over or a signal comes, and keep systemd's watchdog quiet."""
         end = self._clock() + seconds
         while (left := end - self._clock()) > 0:
-            self._notifier.watchdog()
-            if self._signals.wait(min(left, self._notifier.watchdog_interval or left)):
+            self._notifier.alive()
+            if self._signals.wait(self._notifier.pause(left)):
                 return
 
     def _reload(self) -> None:
-        # Before the first good pass systemd waits for READY, and RELOADING would count as it.
-        if self._ready:
-            self._notifier.send(RELOADING=1)
+        # While systemd waits for READY, RELOADING would count as it.
+        if not self._notifier.is_ready:
+            self._agent.reload()
+            return
+        self._notifier.send(RELOADING=1)
         self._agent.reload()
-        if self._ready:
-            self._notifier.send(READY=1, STATUS='configuration reloaded')
+        self._notifier.ready(STATUS='configuration reloaded')
 
 
 def after_success(interval: float, first: bool, uniform: Uniform) -> float:

@@ -121,7 +121,7 @@ def _serve(conf: cfg.ConfigOpts, settings: Settings, options: AgentOptions) -> i
     with Signals() as signals:
 
         def check_stop() -> None:
-            notifier.watchdog()
+            notifier.alive()
             if signals.stop:
                 raise errors.StopRequested
 

@@ -24,6 +24,8 @@ _COMMANDS = {
     'mkfs.btrfs': 'btrfs-progs',
     'unshare': 'util-linux',
     'mount': 'mount',
+    'systemd-nspawn': 'systemd-container',
+    'dbus-daemon': 'dbus',
 }
 
 

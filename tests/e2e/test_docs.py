@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command of the documentation, run as it is written; of one in a sentence, its options.
 
-Real: everything but systemctl, because no systemd runs in a host of the lab. The units are checked
-by systemd-analyze (tests/unit/test_unit_file.py), and ``pip`` by tests/release.
+Real: everything but systemctl, because no systemd runs in a host of the lab. What needs one is run
+by test_systemd.py, and ``pip`` by tests/release.
 """
 
 import itertools
@@ -49,7 +49,10 @@ INLINE = re.compile(r'``((?:openstack|fbm-agent|fbm-status|make|systemctl) [^`]+
 BOOK = 'doc/source/admin/store.rst'
 IN_A_CLOUD = 'doc/source/admin/turning-on-and-off.rst'
 """tests/e2e/openstack/test_turning_on_and_off.py runs it."""
-OTHERS = [name for name in DOCUMENTS if commands(name) and name not in (BOOK, IN_A_CLOUD)]
+WITH_SYSTEMD = ('doc/source/admin/check.rst', 'doc/source/admin/install.rst')
+"""tests/e2e/test_systemd.py runs them."""
+ELSEWHERE = (BOOK, IN_A_CLOUD, *WITH_SYSTEMD)
+OTHERS = [name for name in DOCUMENTS if commands(name) and name not in ELSEWHERE]
 
 
 @pytest.fixture
@@ -127,10 +130,6 @@ def test_every_command_is_run(document, host):
         elif command.startswith('systemctl '):
             assert_unit(command)
             type_in(host, command)
-        elif command.startswith('install '):
-            source = re.search(r'\S+/(nova-compute.service.d/\S+)', command)
-            shipped = command.replace(source[0], str(REPOSITORY / 'systemd' / source[1]), 1)
-            type_in(host, shipped)
         else:
             assert re.match(r'fbm-(agent|status) ', command), f'who runs {command!r}?'
             # 1: something is wrong with the host; 2: the doctor has failures, or the command line

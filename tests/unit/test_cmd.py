@@ -252,7 +252,7 @@ class Service:
             self.messages.append(message)
             if message.startswith('READY=1'):
                 signal.pthread_kill(self.thread_id, signal.SIGTERM)
-            if message == 'STOPPING=1':
+            if message == 'STOPPING=1\nSTATUS=':
                 return
 
 
@@ -277,7 +277,7 @@ def test_service(host, placement, service, home):
     service.thread.join()
     ready, stopping = service.messages
     assert ready.startswith(f'READY=1\nSTATUS=enabled: {NAME} offers 1048576 MiB')
-    assert stopping == 'STOPPING=1'
+    assert stopping == 'STOPPING=1\nSTATUS='
     assert placement.node.inventories['MEMORY_MB'] == WANTED
     text = log_file.read_text()
     assert 'file-backed memory enabled, 1048576 MiB; a pass every 60 s' in text

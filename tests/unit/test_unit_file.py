@@ -51,9 +51,9 @@ WantedBy=nova-compute.service
 Restart=on-failure
 RestartPreventExitStatus=2
 RestartSec=15
-# Reported to systemd, and waited for as long as it takes.
+# Reported to systemd; nothing waits for it without end.
 Type=notify
-TimeoutStartSec=infinity
+TimeoutStartSec=300
 WatchdogSec=300
 KillMode=process
 ExecStart=fbm-agent

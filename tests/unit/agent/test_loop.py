@@ -19,6 +19,7 @@ GOAL = target(HOST, HostFacts())
 SEEN = Observation(generation=1, inventory=GOAL.inventory, traits=GOAL.own_traits)
 GOOD = PassResult(Provider('u', 'compute1', is_root=True), GOAL, SEEN, make_plan(GOAL, SEEN))
 STATUS = 'enabled: compute1 offers 4096 MiB, 0 MiB allocated'
+STOPPING = 'STOPPING=1\nSTATUS='
 
 
 class World:
@@ -92,8 +93,9 @@ class World:
 
 
 class KeptMessages(Notifier):
-    def __init__(self, watchdog_usec=None):
-        super().__init__({'WATCHDOG_USEC': str(watchdog_usec)} if watchdog_usec else {})
+    def __init__(self, clock, watchdog_usec=None):
+        environ = {'WATCHDOG_USEC': str(watchdog_usec)} if watchdog_usec else {}
+        super().__init__(environ, clock)
         self.messages = []
 
     def send(self, **assignments):
@@ -117,7 +119,7 @@ def run(world, notifier=None):
 
     Each wait is the shortest: 1 s after the first good pass, then 54 s; 1, 2, 4 s after failures.
     """
-    notifier = notifier or KeptMessages()
+    notifier = notifier or KeptMessages(world.clock)
     Loop(world, world, notifier, world.clock, uniform=min).run()
     return notifier.messages
 
@@ -137,7 +139,7 @@ def test_passes_at_the_interval(world, log):
         f'STATUS={STATUS}',
         f'STATUS={STATUS}',
         f'STATUS={STATUS}',
-        'STOPPING=1',
+        STOPPING,
     ]
     assert world.passes == [0, 1, 55, 109]
     assert (world.now, world.left) == (150, True)
@@ -160,14 +162,14 @@ def test_a_new_interval_counts(world):
 
 def test_asked_to_stop_before_it_began(world):
     world.signals = {0: 'stop'}
-    assert run(world) == ['STOPPING=1']
+    assert run(world) == [STOPPING]
     assert world.passes == []
 
 
 def test_asked_to_stop_within_a_pass(world, log):
     """A pass that was ended between two requests is no failure."""
     world.results = [GOOD, errors.StopRequested()]
-    assert run(world)[-1] == 'STOPPING=1'
+    assert run(world)[-1] == STOPPING
     assert lines(log, logging.ERROR) == []
     assert world.passes == [0, 1]
 
@@ -181,7 +183,7 @@ def test_ready_only_after_a_good_pass(world):
         'STATUS=try 1 failed: not there; store full; no hook',
         'STATUS=try 2 failed: away; store full; no hook',
         f'READY=1\nSTATUS={status}',
-        'STOPPING=1',
+        STOPPING,
     ]
     assert world.passes == [0, 1, 3]
 
@@ -215,6 +217,7 @@ def test_a_long_outage_is_logged_ever_more_rarely(world, log):
         'away, 7 s (try 8',
         'away, 15 s (try 16',
     ]
+    messages.remove('READY=1')
     assert messages[18] == 'STATUS=try 19 failed: away, 18 s'
 
 
@@ -266,17 +269,41 @@ def test_reload(world):
         'RELOADING=1',
         'READY=1\nSTATUS=configuration reloaded',
         f'STATUS={STATUS}',
-        'STOPPING=1',
+        STOPPING,
     ]
     assert world.reloads == [7]
     assert world.passes == [0, 1, 7]
+
+
+def test_ready_without_a_good_pass(world):
+    """A start ends although Placement is away, and from then on a reload is one for systemd."""
+    world.results = [errors.PlacementError('away')]
+    world.signals = {40: 'reload', 41: 'stop'}
+    assert run(world)[4:] == [
+        'STATUS=try 5 failed: away',
+        'READY=1',
+        'STATUS=try 6 failed: away',
+        'RELOADING=1',
+        'READY=1\nSTATUS=configuration reloaded',
+        'STATUS=try 7 failed: away',
+        STOPPING,
+    ]
+    assert world.passes == [0, 1, 3, 7, 15, 31, 40]
+
+
+def test_no_status_stays_when_the_configuration_cannot_be_used(world):
+    world.results = [GOOD, errors.ConfigurationError(['[placement]: wrong'])]
+    notifier = KeptMessages(world.clock)
+    with pytest.raises(errors.ConfigurationError):
+        run(world, notifier)
+    assert notifier.messages == [f'READY=1\nSTATUS={STATUS}', STOPPING]
 
 
 def test_reload_before_the_first_good_pass(world):
     """Systemd still waits for READY, and must not take a reload's for it."""
     world.results = [errors.PlacementError('away')]
     world.signals = {0.5: 'reload', 0.7: 'stop'}
-    assert run(world) == ['STATUS=try 1 failed: away', 'STATUS=try 2 failed: away', 'STOPPING=1']
+    assert run(world) == ['STATUS=try 1 failed: away', 'STATUS=try 2 failed: away', STOPPING]
     assert world.reloads == [0.5]
 
 
@@ -287,7 +314,7 @@ def test_reload_before_the_first_good_pass(world):
 def test_the_watchdog_is_notified_while_waiting(world, watchdog_usec, waits, notifications):
     """At least at half of what it allows; without one the agent does not wake up in between."""
     world.signals = {40: 'stop'}
-    messages = run(world, KeptMessages(watchdog_usec))
+    messages = run(world, KeptMessages(world.clock, watchdog_usec))
     assert messages.count('WATCHDOG=1') == notifications
     assert world.waits == waits
 

@@ -50,10 +50,29 @@ def test_messages(listener, monkeypatch, assignments, message):
 
 def test_the_watchdog_is_notified_only_where_systemd_asks(listener):
     sock, name = listener
-    Notifier({'NOTIFY_SOCKET': name}).watchdog()
-    Notifier({'NOTIFY_SOCKET': name, 'WATCHDOG_USEC': '2000000'}).watchdog()
+    Notifier({'NOTIFY_SOCKET': name}).alive()
+    Notifier({'NOTIFY_SOCKET': name, 'WATCHDOG_USEC': '2000000'}).alive()
     Notifier({'NOTIFY_SOCKET': name}).send(STOPPING=1)
     assert [received(sock), received(sock)] == ['WATCHDOG=1', 'STOPPING=1']
+
+
+def test_ready_comes_after_half_a_minute(listener):
+    """So that a start ends: the host's boot waits for it, and so does a reload."""
+    sock, name = listener
+    now = [100.0]
+    notifier = Notifier({'NOTIFY_SOCKET': name, 'WATCHDOG_USEC': '40000000'}, lambda: now[0])
+    assert [notifier.pause(90.0), notifier.pause(7.0)] == [20.0, 7.0]
+    now[0] = 125.0
+    assert notifier.pause(90.0) == 5.0
+    now[0] = 129.9
+    notifier.alive()
+    assert (notifier.is_ready, received(sock)) == (False, 'WATCHDOG=1')
+    now[0] = 130.0
+    notifier.alive()
+    assert notifier.is_ready
+    assert [received(sock), received(sock)] == ['WATCHDOG=1', 'READY=1']
+    notifier.alive()
+    assert (received(sock), notifier.pause(90.0)) == ('WATCHDOG=1', 20.0)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +82,7 @@ def test_the_watchdog_is_notified_only_where_systemd_asks(listener):
 def test_without_systemd_nothing_fails(environ):
     notifier = Notifier({'WATCHDOG_USEC': '1000000', **environ})
     notifier.send(READY=1, STATUS='x')
-    notifier.watchdog()
+    notifier.alive()
 
 
 @pytest.mark.parametrize(
