@@ -25,7 +25,7 @@ _INSTALL = (
 )
 _CHECK = (
     'compare the installed hook with this package, and run it with a guest that never starts; '
-    'exit code 1: something is wrong, and stderr has the reason'
+    'exit code 1: something is wrong, or it refuses nothing now, and stderr has the reason'
 )
 _REMOVE = 'remove the files that install wrote, and no other; needs root'
 
@@ -58,13 +58,14 @@ def install(conf: cfg.ConfigOpts) -> int:
 
 def check(conf: cfg.ConfigOpts) -> int:
     findings = hook_check.check(conf.command.hooks_dir)
+    reason = hook_status.not_enforcing_reason()
+    if not findings and reason is not None:
+        findings = [reason]
     for finding in findings:
         print(finding, file=sys.stderr)
     if findings:
         return exit_codes.NOT_GOOD
-    reason = hook_status.not_enforcing_reason()
-    but = '' if reason is None else f', but it refuses nothing now: {reason}'
-    print(f'the hook is installed, and it works{but}')
+    print(hook_status.WORKS)
     return exit_codes.GOOD
 
 

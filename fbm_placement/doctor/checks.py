@@ -15,6 +15,7 @@ from fbm_placement import errors
 from fbm_placement.doctor.facts import Facts, PlacementView, Version
 from fbm_placement.doctor.guest_checks import guest_restarts, guests, numa_cells
 from fbm_placement.doctor.results import failure, required, success, warning
+from fbm_placement.host import hook_status
 from fbm_placement.rules import config, publish
 from fbm_placement.rules.author import likely_author
 from fbm_placement.text import config_error_text, count, state_name
@@ -198,14 +199,14 @@ def hook(facts: Facts) -> Result:
     if findings := facts.hook_findings:
         return required(facts, '; '.join(findings))
     reason = facts.hook_not_enforcing
-    if facts.settings.enabled and reason is not None:
-        return warning(f'installed, and it works, but it refuses nothing now: {reason}')
+    if reason is not None:
+        return warning(reason)
     if facts.hook_newer_than_libvirtd:
         return warning(
             'installed, and it works, but after libvirtd started: if there was no hook for QEMU '
             'then, libvirtd does not know this one before systemctl reload libvirtd (once)'
         )
-    return success('installed, and it works')
+    return success(hook_status.WORKS)
 
 
 CHECKS: tuple[tuple[str, Check], ...] = (

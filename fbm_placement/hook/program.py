@@ -39,6 +39,8 @@ ROOM_TRIES, ROOM_SECONDS = 3, 0.5
 MOUNTINFO = '/proc/self/mountinfo'
 
 PASS, WARN, REFUSE = 'pass', 'warn', 'refuse'
+MODES = {'enforce': REFUSE, 'warn': WARN}
+"""What is done to a guest that doesn't fit, by hook_mode; with ``off`` none is checked."""
 EXIT_REFUSE = 100
 
 
@@ -127,7 +129,7 @@ def decide(operation, guest, state, store=None, restoring=False):
         reason = unfit_store(guest, state['store'], store)
     if not reason:
         return PASS, ''
-    return (WARN if state['hook_mode'] == 'warn' else REFUSE), reason
+    return MODES[state['hook_mode']], reason
 
 
 def wrong_kind(guest, state):
@@ -165,11 +167,10 @@ def wrong_kind(guest, state):
     return ''
 
 
-def needs_store(operation, guest, state):
+def needs_store(guest, state):
     """Return whether the guest's memory will be in the store, so that this must be observed."""
     in_store = guest.nova and guest.source == 'file' and not guest.hugepages
-    asked = operation != 'restore' and state['configured'] == 'enabled' and state['store']
-    return bool(in_store and asked)
+    return bool(in_store and state['configured'] == 'enabled' and state['store'])
 
 
 def unfit_store(guest, expected, store):
@@ -520,7 +521,7 @@ def report(decision, operation, host, who, message):
 def check(operation, guest, state, state_path):
     """Observe what the decision needs; return the decision and the reason."""
     store = None
-    if needs_store(operation, guest, state):
+    if operation != 'restore' and needs_store(guest, state):
         path = state['store']['path']
         store = observe_store(path)
         for _ in range(ROOM_TRIES):

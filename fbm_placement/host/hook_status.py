@@ -28,10 +28,16 @@ def problems(
     return ()
 
 
+WORKS = 'installed, and it works; to see what it refused: journalctl -t fbm-hook'
+
+
 def not_enforcing_reason() -> str | None:
-    """Return why the hook refuses no guest, whatever its memory is; None: it enforces."""
+    """Return why an installed hook refuses no guest, whatever its memory is; None: it enforces."""
     try:
         mode = state_file.read(state_file.path(), state_file.uptime()).hook_mode
+        reason = f'[file_backed_memory]hook_mode is {mode}'
     except errors.HostError as exc:
-        return f'it does not enforce without a fresh state file: {exc}'
-    return None if mode == 'enforce' else f'[file_backed_memory]hook_mode is {mode}'
+        mode, reason = None, f'it does not enforce without a fresh state file: {exc}'
+    if mode == 'enforce':
+        return None
+    return f'installed, and it works, but it refuses nothing now: {reason}'

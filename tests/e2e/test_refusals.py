@@ -249,6 +249,16 @@ def test_warnings_are_logged(boot, spare, system_log):
     assert f'guest {guest.name} ({guest.domain.uuid}) starts here anyway' in line
 
 
+@pytest.mark.skipif(Path('/dev/log').exists(), reason='a system log runs here')
+def test_refusals_are_logged(attempt, spare, system_log):
+    """Of a forced move that fails the API shows no reason, but the log of the host has it."""
+    refused = Domain()
+    with spare.agent():
+        assert attempt(spare.host, refused).returncode
+    line = system_log.recv(4096).decode()
+    assert line.endswith(f'fbm-hook: {spare.refusal(refused.name, refused.uuid, NOT_FILE_BACKED)}')
+
+
 def test_the_mode_follows_the_file(boot, attempt, spare):
     """A changed hook_mode holds from the agent's next pass on, without a restart."""
     with spare.agent() as agent:

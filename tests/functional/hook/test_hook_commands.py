@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fbm-status hook``: arguments, output and exit codes."""
 
+import json
+import types
+from typing import cast
+
 import pytest
 from oslo_config import cfg
 
 from fbm_placement.cmd import hook
+from fbm_placement.doctor import checks
+from fbm_placement.doctor.facts import Facts
 from fbm_placement.hook import install
+from fbm_placement.host import hook_status
+from tests.hook_lab import state
 
 
 @pytest.fixture
@@ -35,18 +43,44 @@ def test_install_check_and_remove(run, monkeypatch):
     both = f'{program}: unchanged\n{hook}: unchanged\n'
     assert run('install', where) == (0, both, '')
     monkeypatch.setattr('fbm_placement.host.hook_status.not_enforcing_reason', lambda: None)
-    assert run('check', where) == (0, 'the hook is installed, and it works\n', '')
+    works = 'installed, and it works; to see what it refused: journalctl -t fbm-hook\n'
+    assert run('check', where) == (0, works, '')
     assert run('remove', where) == (0, f'{hook}: removed\n{program}: removed\n', '')
     assert run('remove', where) == (0, f'{hook}: not there\n{program}: not there\n', '')
 
 
-def test_check_reports_that_nothing_is_refused(run, monkeypatch, tmp_path):
-    where = f'--hooks-dir={run.hooks_dir}'
-    run('install', where)
+NOTHING = 'installed, and it works, but it refuses nothing now: '
+NO_STATE = f'{NOTHING}it does not enforce without a fresh state file: '
+STATES: dict[str, tuple[dict[str, object] | None, str | None]] = {
+    'fresh': ({}, None),
+    'none': (None, f'{NO_STATE}no FILE: is fbm-agent running on this host?'),
+    'stale': ({'valid_until_uptime': 1}, f'{NO_STATE}FILE is stale; check the fbm-agent service'),
+    'off': ({'hook_mode': 'off'}, f'{NOTHING}[file_backed_memory]hook_mode is off'),
+    'warn': ({'hook_mode': 'warn'}, f'{NOTHING}[file_backed_memory]hook_mode is warn'),
+}
+
+
+@pytest.mark.parametrize('configured', ['enabled', 'disabled'])
+@pytest.mark.parametrize(('changes', 'reason'), STATES.values(), ids=STATES)
+def test_check_and_doctor_find_the_same(run, monkeypatch, tmp_path, changes, reason, configured):
+    run('install', f'--hooks-dir={run.hooks_dir}')
+    file = tmp_path / 'host.json'
+    if changes is not None:
+        file.write_text(json.dumps(state(configured=configured, **changes)))
     monkeypatch.setenv('RUNTIME_DIRECTORY', str(tmp_path))
-    code, out, _ = run('check', where)
-    assert code == 0
-    assert 'but it refuses nothing now: it does not enforce without a fresh state file: no ' in out
+    facts = types.SimpleNamespace(
+        hook_findings=[],
+        hook_not_enforcing=hook_status.not_enforcing_reason(),
+        hook_newer_than_libvirtd=False,
+    )
+    found = checks.hook(cast(Facts, facts))
+    code, out, err = run('check', f'--hooks-dir={run.hooks_dir}')
+    if reason is None:
+        assert (code, err, found.code.name, found.details) == (0, '', 'SUCCESS', out.strip())
+    else:
+        reason = reason.replace('FILE', str(file))
+        assert (code, out, found.code.name, found.details) == (1, '', 'WARNING', reason)
+        assert err == f'{reason}\n'
 
 
 def test_check_reports_what_is_wrong(run):

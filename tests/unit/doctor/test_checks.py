@@ -194,8 +194,9 @@ PAGES, SHARE, PINNED, TOPOLOGY = (
         ),
         ('fbm-agent', {'agent_runs': False}, 'WARNING .*no fbm-agent runs now'),
         ('fbm-agent', {'agent_state': state(enabled=False)}, 'FAILURE .*said disabled, .*enabled'),
-        ('libvirt hook', {'hook_not_enforcing': 'off'}, 'WARNING .*it refuses nothing now: off'),
-        ('libvirt hook', OFF | {'hook_not_enforcing': 'off'}, 'SUCCESS'),
+        ('libvirt hook', {}, 'SUCCESS installed, and it works; .*: journalctl -t fbm-hook'),
+        ('libvirt hook', {'hook_not_enforcing': 'stale'}, 'WARNING stale'),
+        ('libvirt hook', OFF | {'hook_not_enforcing': 'stale'}, 'WARNING stale'),
         (
             'libvirt hook',
             {'hook_newer_than_libvirtd': True},

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the hook decides, rule by rule, from the guest, the agent's state and the store."""
 
+import json
+
 import pytest
 
 from fbm_placement.hook import program
@@ -28,10 +30,19 @@ PRIVATE = (
 MODES = [('enforce', 'refuse'), ('warn', 'warn')]
 
 
+def fresh(value):
+    """An equal value of its own, as what is read from outside: no constant of the program."""
+    return json.loads(json.dumps(value))
+
+
+def decide(operation, *facts, **more):
+    return program.decide(fresh(operation), *facts, **more)
+
+
 def guest(**values):
     fit = {'nova': True, 'uuid': UUID, 'source': 'file', 'access': 'shared', 'memory': 4 << 30}
     made = program.XmlGuest()
-    for name, value in (fit | values).items():
+    for name, value in fresh(fit | values).items():
         assert hasattr(made, name)
         setattr(made, name, value)
     return made
@@ -40,11 +51,11 @@ def guest(**values):
 def host(configured='enabled', mode='enforce', may_restart=(), mount_point='/store'):
     store = store_state('/store/fbm', mount_point)
     own = {'configured': configured, 'hook_mode': mode, 'may_restart': list(may_restart)}
-    return state(store=store, **own)
+    return fresh(state(store=store, **own))
 
 
 def store(**values):
-    return {'mount_point': '/store', 'prepared': True, 'free': 8 << 30} | values
+    return fresh({'mount_point': '/store', 'prepared': True, 'free': 8 << 30} | values)
 
 
 UNFIT = {
@@ -84,41 +95,41 @@ FIT = {
 def test_an_enabled_host_takes_only_what_is_file_backed_and_shared(
     values, reason, mode, decision, operation
 ):
-    decided = program.decide(operation, guest(**values), host(mode=mode), store())
+    decided = decide(operation, guest(**values), host(mode=mode), store())
     assert decided == (decision, reason)
 
 
 @pytest.mark.parametrize('operation', ['prepare', 'migrate'])
 @pytest.mark.parametrize('values', FIT.values(), ids=FIT)
 def test_an_enabled_host_takes_what_fits(values, operation):
-    assert program.decide(operation, guest(**values), host(), store()) == ('pass', '')
+    assert decide(operation, guest(**values), host(), store()) == ('pass', '')
 
 
 @pytest.mark.parametrize(('values', 'reason'), UNFIT.values(), ids=UNFIT)
 def test_a_guest_of_the_old_kind_may_restart_and_be_restored(values, reason):
     one = guest(**values)
-    assert program.decide('prepare', one, host(may_restart=[UUID.upper()])) == ('pass', '')
+    assert decide('prepare', one, host(may_restart=[UUID.upper()])) == ('pass', '')
     others = host(may_restart=[UUID.replace('1', '2')])
-    assert program.decide('prepare', one, others) == ('refuse', reason)
-    assert program.decide('restore', one, host()) == ('warn', reason)
-    assert program.decide('prepare', one, host(), restoring=True) == ('warn', reason)
+    assert decide('prepare', one, others) == ('refuse', reason)
+    assert decide('restore', one, host()) == ('warn', reason)
+    assert decide('prepare', one, host(), restoring=True) == ('warn', reason)
 
 
 @pytest.mark.parametrize(('mode', 'decision'), MODES)
 @pytest.mark.parametrize('access', [None, 'shared'])
 def test_a_disabled_host_takes_no_file_backed_guest(mode, decision, access):
     one = guest(access=access)
-    assert program.decide('migrate', one, host('disabled', mode)) == (decision, DISABLED_WANTED)
-    assert program.decide('restore', one, host('disabled', mode)) == ('warn', DISABLED_WANTED)
+    assert decide('migrate', one, host('disabled', mode)) == (decision, DISABLED_WANTED)
+    assert decide('restore', one, host('disabled', mode)) == ('warn', DISABLED_WANTED)
     draining = host('disabled', mode, may_restart=[UUID])
-    assert program.decide('prepare', one, draining) == ('pass', '')
+    assert decide('prepare', one, draining) == ('pass', '')
 
 
 @pytest.mark.parametrize('values', [{}, {'hugepages': True}, {'cells': [('0', 'private')]}])
 @pytest.mark.parametrize('source', [None, 'memfd', 'anonymous'])
 def test_a_disabled_host_takes_everything_else(values, source):
     one = guest(source=source, **values)
-    assert program.decide('prepare', one, host('disabled')) == ('pass', '')
+    assert decide('prepare', one, host('disabled')) == ('pass', '')
 
 
 MOUNT_IT = 'mount it, then restart libvirtd'
@@ -156,37 +167,43 @@ UNFIT_STORES = {
 @pytest.mark.parametrize(('mode', 'decision'), MODES)
 @pytest.mark.parametrize(('values', 'reason'), UNFIT_STORES.values(), ids=UNFIT_STORES)
 def test_the_store_must_be_mounted_and_have_room(values, reason, mode, decision):
-    decided = program.decide('migrate', guest(), host(mode=mode), store(**values))
+    decided = decide('migrate', guest(), host(mode=mode), store(**values))
     assert decided == (decision, f'the store /store/fbm {reason}')
 
 
 @pytest.mark.parametrize('free', [4 << 30, None], ids=['just enough', 'without a limit'])
 def test_a_store_with_room_takes_the_guest(free):
-    assert program.decide('migrate', guest(), host(), store(free=free)) == ('pass', '')
+    assert decide('migrate', guest(), host(), store(free=free)) == ('pass', '')
 
 
 def test_an_unknown_mount_point_may_be_any_but_the_root():
     unknown = host(mount_point=None)
-    anywhere = program.decide('prepare', guest(), unknown, store(mount_point='/x'))
+    anywhere = decide('prepare', guest(), unknown, store(mount_point='/x'))
     assert anywhere == ('pass', '')
-    assert program.decide('prepare', guest(), unknown, store(mount_point='/'))[0] == 'refuse'
+    assert decide('prepare', guest(), unknown, store(mount_point='/'))[0] == 'refuse'
 
 
 def test_a_guest_whose_size_is_unknown_is_refused():
-    assert program.decide('prepare', guest(memory=None), host(), store()) == (
+    assert decide('prepare', guest(memory=None), host(), store()) == (
         'refuse',
         'its <memory> is not readable, so its size is unknown; check its domain XML',
     )
 
 
 def test_the_store_is_observed_for_guests_that_will_be_in_it():
-    assert program.needs_store('prepare', guest(), host()) is True
-    assert program.needs_store('migrate', guest(), host()) is True
-    assert program.needs_store('restore', guest(), host()) is False
-    assert program.needs_store('prepare', guest(), host('disabled')) is False
-    assert program.needs_store('prepare', guest(), state(store=None)) is False
+    assert program.needs_store(guest(), host()) is True
+    assert program.needs_store(guest(), host('disabled')) is False
+    assert program.needs_store(guest(), state(store=None)) is False
     for values in ({'nova': False}, {'source': 'memfd'}, {'hugepages': True}):
-        assert program.needs_store('prepare', guest(**values), host()) is False
+        assert program.needs_store(guest(**values), host()) is False
+
+
+def test_the_store_is_not_observed_for_a_restore(monkeypatch):
+    monkeypatch.setattr(program, 'observe_store', lambda path: store(free=0))
+    monkeypatch.setattr(program, 'ROOM_SECONDS', 0)
+    where = '/nowhere/host.json'
+    assert program.check('restore', guest(), host(), where) == ('pass', '')
+    assert program.check('migrate', guest(), host(), where)[0] == 'refuse'
 
 
 @pytest.mark.parametrize('operation', ['prepare', 'migrate', 'restore'])
@@ -194,18 +211,18 @@ def test_the_store_is_observed_for_guests_that_will_be_in_it():
 @pytest.mark.parametrize('source', [None, 'file'])
 def test_guests_that_nova_did_not_make_always_pass(operation, configured, source):
     one = guest(nova=False, source=source, hugepages=True, memory=None)
-    assert program.decide(operation, one, host(configured), store(free=0)) == ('pass', '')
+    assert decide(operation, one, host(configured), store(free=0)) == ('pass', '')
 
 
 def test_text_from_outside_is_made_harmless():
     assert program.clean('x' * 200) == 'x' * 200
     assert program.clean('x' * 201) == 'x' * 200 + '...'
     hostile = host(mount_point='/a\x1b[2J\nfbm hook: all is well' + 'x' * 1000)
-    _, reason = program.decide('prepare', guest(), hostile, store())
+    _, reason = decide('prepare', guest(), hostile, store())
     assert reason.isprintable()
     assert len(reason) < 500
     one = guest(cells=[('7\n\x00' + '9' * 5000, 'private')])
-    _, reason = program.decide('prepare', one, host(), store())
+    _, reason = decide('prepare', one, host(), store())
     assert reason.startswith('its NUMA cell 7??9999999... is file-backed')
     assert reason.isprintable()
     assert len(reason) < 300
@@ -230,7 +247,7 @@ def test_a_guest_that_could_not_be_checked_is_refused_where_it_must_fit(
     operation, changes, xml, decision
 ):
     error = ZeroDivisionError('a\nb')
-    decided = program.unchecked(operation, state(**changes), xml.encode(), error)
+    decided = program.unchecked(fresh(operation), state(**changes), xml.encode(), error)
     assert decided == (decision, BROKEN)
 
 
