@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was logged already: a state is logged when it changes, an event ever more rarely."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -38,13 +39,18 @@ def is_due(times: int) -> bool:
 
 
 def is_written(name: str, level: int) -> bool:
-    """Return whether a record of this logger reaches a handler that writes it."""
+    """Return whether a record of this logger reaches a handler that can write it."""
     logger: logging.Logger | None = logging.getLogger(name)
     if not logging.getLogger(name).isEnabledFor(level):
         return False
+    error = RuntimeError()
+    record = logging.LogRecord(name, level, '', 0, '', None, (RuntimeError, error, None))
     while logger is not None:
         for handler in logger.handlers:
             if handler.level <= level and not isinstance(handler, logging.NullHandler):
-                return True
+                # An unknown field in a format is an error with each record.
+                with contextlib.suppress(Exception):
+                    handler.format(record)
+                    return True
         logger = logger.parent if logger.propagate else None
     return False

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the agent logs to. nova.conf's logging is for Nova: it must not stop or mute the agent."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -61,15 +62,14 @@ def as_a_service(conf: cfg.ConfigOpts, prog: str, args: Sequence[str] = ()) -> N
     :param args: the command line; only there can a ``log_file`` be meant for the agent
     """
     own_file = any(arg.startswith(('--log-file', '--logfile')) for arg in args)
-    left = None
+    left, wrong = None, ''
     try:
         if conf.log_file and not own_file:
             left = conf.log_file
             conf.set_override('log_file', None)
         _set_up(conf, prog)
-        wrong = _muting_option(conf)
     except Exception as exc:  # noqa: BLE001 - a handler that the options name raises anything
-        wrong = _wrong_options(conf, prog, own_file=own_file) or one_line(exc)
+        wrong = _wrong_options(conf, prog, exc, own_file=own_file)
     if wrong:
         _fall_back(conf, prog)
     _finish(conf, wrong)
@@ -82,15 +82,15 @@ def reload(conf: cfg.ConfigOpts) -> None:
 
     :raises Exception: what ``conf.mutate_config_files`` raises; logging is as before then
     """
+    wrong = ''
     try:
         conf.mutate_config_files()
-        wrong = _muting_option(conf)
+        _check_written()
     except Exception as exc:
         # oslo.log takes all handlers away before it reads a changed log_config_append.
         if is_written(PACKAGE, logging.ERROR):
             raise
         wrong = f'[DEFAULT]log_config_append: {one_line(exc)}'
-    if wrong:
         _fall_back(conf, conf.prog)
     _finish(conf, wrong)
 
@@ -131,17 +131,29 @@ def _set_up(conf: cfg.ConfigOpts, prog: str) -> None:
         logger.handlers, logger.propagate, logger.disabled = [], True, False
         logger.setLevel(logging.NOTSET)
     log.setup(conf, prog)
+    _check_written()
+
+
+def _check_written() -> None:
+    if not is_written(PACKAGE, logging.ERROR):
+        raise ValueError(
+            f'not even errors of the logger {PACKAGE} would be written: give it, or the root '
+            'logger, a handler that writes them'
+        )
 
 
 def _options(conf: cfg.ConfigOpts) -> list[cfg.Opt]:
     return [opt for _, opts in oslo_options.list_opts() for opt in opts if opt.dest in conf]
 
 
-def _wrong_options(conf: cfg.ConfigOpts, prog: str, *, own_file: bool) -> str:
+def _wrong_options(conf: cfg.ConfigOpts, prog: str, exc: Exception, *, own_file: bool) -> str:
     """Return which options are wrong and why: those with which the set-up fails.
 
     They are added to the defaults one by one, because few of the errors name the option.
     """
+    with contextlib.suppress(cfg.Error):
+        if conf.log_config_append:  # oslo.log reads no other option then
+            return f'[DEFAULT]log_config_append: {one_line(exc)}'
     options = [opt for opt in _options(conf) if own_file or opt.dest != 'log_file']
     # A relative log_file is opened below log_dir.
     options.sort(key=lambda opt: opt.dest == 'log_file')
@@ -153,21 +165,10 @@ def _wrong_options(conf: cfg.ConfigOpts, prog: str, *, own_file: bool) -> str:
         try:
             _ = conf[opt.dest]
             _set_up(conf, prog)
-        except Exception as exc:  # noqa: BLE001 - as above
-            reasons.append(f'[DEFAULT]{opt.dest}: {config_error_text(exc, with_option=False)}')
+        except Exception as one:  # noqa: BLE001 - as above
+            reasons.append(f'[DEFAULT]{opt.dest}: {config_error_text(one, with_option=False)}')
             conf.set_override(opt.dest, opt.default)
-    return '; '.join(reasons)
-
-
-def _muting_option(conf: cfg.ConfigOpts) -> str:
-    """Return which option keeps the agent's errors from being written anywhere, if one does."""
-    if is_written(PACKAGE, logging.ERROR):
-        return ''
-    option = 'log_config_append' if conf.log_config_append else 'default_log_levels'
-    return (
-        f'[DEFAULT]{option}: not even errors of the logger {PACKAGE} would be written; it needs a '
-        'handler, or the root logger does'
-    )
+    return '; '.join(reasons) or one_line(exc)
 
 
 def _fall_back(conf: cfg.ConfigOpts, prog: str) -> None:

@@ -497,14 +497,16 @@ def clean(text, longest=200):
     return text if len(text) <= longest else text[:longest] + '...'
 
 
+CHECK_NAME = 'fbm-hook-check'
+"""Of the guest with which "fbm-status hook check" runs the hook: none whose refusal is logged."""
+
+
 def report(decision, operation, host, who, message):
     """Write the hook's one line to stderr and to the system's log.
 
     libvirt drops the stderr of a hook that lets a guest pass, and where the store hangs, libvirt's
     clean-up after a refusal hangs too.
     """
-    import syslog  # noqa: PLC0415 - it costs time, and mostly there is nothing to report
-
     start, starts = ARRIVALS[operation]
     passes = f'{starts} here unchecked' if decision == PASS else f'{starts} here anyway'
     what = f'may not {start} here' if decision == REFUSE else passes
@@ -514,6 +516,10 @@ def report(decision, operation, host, who, message):
         os.write(2, line.encode('ascii', 'replace') + b'\n')
     except OSError:
         pass
+    if who.startswith(CHECK_NAME):
+        return
+    import syslog  # noqa: PLC0415 - it costs time, and mostly there is nothing to report
+
     syslog.openlog('fbm-hook', 0, syslog.LOG_DAEMON)
     syslog.syslog(syslog.LOG_WARNING, line)
 

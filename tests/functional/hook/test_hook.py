@@ -78,6 +78,11 @@ def test_each_line_is_in_the_system_log_too(monkeypatch, capfd):
     for decision in ('warn', 'pass', 'refuse'):
         program.report(decision, 'prepare', 'cmp1', NAME, 'why')
     lines = capfd.readouterr().err.splitlines()
+    # The guest of "fbm-status hook check", which reads stderr: it was refused to nobody.
+    program.report('refuse', 'prepare', 'cmp1', 'fbm-hook-check (no guest)', 'why')
+    assert capfd.readouterr().err == (
+        'fbm hook on cmp1: guest fbm-hook-check (no guest) may not start here: why\n'
+    )
     assert logged == [(4, line) for line in lines]
     assert lines == [
         f'warning: fbm hook on cmp1: guest {NAME} starts here anyway: why',

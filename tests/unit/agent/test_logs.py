@@ -76,6 +76,14 @@ NO_HANDLER = (
             'rate_limit_burst = 9\nrate_limit_interval = 9\nrate_limit_except_level = LOUD',
             '[DEFAULT]rate_limit_except_level: ',
         ),
+        (
+            'logging_default_format_string = %(no_such_field)s',
+            '[DEFAULT]logging_default_format_string: not even errors of the logger',
+        ),
+        (
+            'logging_exception_prefix = %(message',
+            '[DEFAULT]logging_exception_prefix: not even errors of the logger',
+        ),
         ('use_stderr = perhaps', "[DEFAULT]use_stderr: Unexpected boolean value 'perhaps'"),
         (
             'log_dir = {tmp}\nlog_rotation_type = daily',
