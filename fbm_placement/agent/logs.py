@@ -47,13 +47,18 @@ def to_stderr(conf: cfg.ConfigOpts, prog: str) -> None:
     Not into nova.conf's log_dir: root would leave a file there that the service, which runs as
     nova, can't write.
     """
+    debug, wrong = False, ''
+    try:
+        debug = conf.debug
+    except cfg.Error as exc:
+        wrong = _wrong('debug', exc)
     logging.basicConfig(
         stream=sys.stderr,
-        level=logging.DEBUG if conf.debug else logging.WARNING,
+        level=logging.DEBUG if debug else logging.WARNING,
         format=f'{prog}: %(levelname)s: %(message)s',
         force=True,  # oslo.log has put a handler of its own there
     )
-    _finish(conf)
+    _finish(wrong)
 
 
 def as_a_service(conf: cfg.ConfigOpts, prog: str, args: Sequence[str] = ()) -> None:
@@ -69,10 +74,10 @@ def as_a_service(conf: cfg.ConfigOpts, prog: str, args: Sequence[str] = ()) -> N
             conf.set_override('log_file', None)
         _set_up(conf, prog)
     except Exception as exc:  # noqa: BLE001 - a handler that the options name raises anything
-        wrong = _wrong_options(conf, prog, exc, own_file=own_file)
+        wrong = _wrong_options(conf, prog, exc)
     if wrong:
         _fall_back(conf, prog)
-    _finish(conf, wrong)
+    _finish(wrong)
     if left:
         LOG.warning('Logging: log_file = %s is left to nova-compute; --log-file sets one', left)
 
@@ -90,9 +95,9 @@ def reload(conf: cfg.ConfigOpts) -> None:
         # oslo.log takes all handlers away before it reads a changed log_config_append.
         if is_written(PACKAGE, logging.ERROR):
             raise
-        wrong = f'[DEFAULT]log_config_append: {one_line(exc)}'
+        wrong = _wrong('log_config_append', exc)
         _fall_back(conf, conf.prog)
-    _finish(conf, wrong)
+    _finish(wrong)
 
 
 def for_stream(text: str, stream: object, level: str) -> str:
@@ -146,40 +151,48 @@ def _options(conf: cfg.ConfigOpts) -> list[cfg.Opt]:
     return [opt for _, opts in oslo_options.list_opts() for opt in opts if opt.dest in conf]
 
 
-def _wrong_options(conf: cfg.ConfigOpts, prog: str, exc: Exception, *, own_file: bool) -> str:
+def _wrong(option: str, exc: Exception) -> str:
+    return f'[DEFAULT]{option}: {config_error_text(exc, with_option=False)}'
+
+
+def _wrong_options(conf: cfg.ConfigOpts, prog: str, exc: Exception) -> str:
     """Return which options are wrong and why: those with which the set-up fails.
 
     They are added to the defaults one by one, because few of the errors name the option.
     """
     with contextlib.suppress(cfg.Error):
         if conf.log_config_append:  # oslo.log reads no other option then
-            return f'[DEFAULT]log_config_append: {one_line(exc)}'
-    options = [opt for opt in _options(conf) if own_file or opt.dest != 'log_file']
-    # A relative log_file is opened below log_dir.
-    options.sort(key=lambda opt: opt.dest == 'log_file')
+            return _wrong('log_config_append', exc)
+    options, values, reasons = _options(conf), {}, []
     for opt in options:
-        conf.set_override(opt.dest, opt.default)
-    reasons = []
-    for opt in options:
-        conf.clear_override(opt.dest)
         try:
-            _ = conf[opt.dest]
+            values[opt.dest] = conf[opt.dest]
+        except cfg.Error as one:
+            reasons.append(_wrong(opt.dest, one))
+        conf.set_override(opt.dest, opt.default)
+    # A relative log_file is opened below log_dir.
+    for opt in sorted(options, key=lambda opt: opt.dest == 'log_file'):
+        conf.set_override(opt.dest, values.get(opt.dest, opt.default))
+        try:
             _set_up(conf, prog)
         except Exception as one:  # noqa: BLE001 - as above
-            reasons.append(f'[DEFAULT]{opt.dest}: {config_error_text(one, with_option=False)}')
+            reasons.append(_wrong(opt.dest, one))
             conf.set_override(opt.dest, opt.default)
     return '; '.join(reasons) or one_line(exc)
 
 
 def _fall_back(conf: cfg.ConfigOpts, prog: str) -> None:
+    debug = False
+    with contextlib.suppress(cfg.Error):
+        debug = conf.debug
     for opt in _options(conf):
-        if opt.dest != 'debug':
-            conf.set_override(opt.dest, opt.default)
+        conf.set_override(opt.dest, opt.default)
+    conf.set_override('debug', debug)
     conf.set_override('use_stderr', True)
     _set_up(conf, prog)
 
 
-def _finish(conf: cfg.ConfigOpts, wrong: str = '') -> None:
+def _finish(wrong: str) -> None:
     """Make the handlers safe and fit for the journal, and log what is wrong."""
     # A full disk must not fill stderr with a traceback for each line.
     logging.raiseExceptions = False
@@ -194,8 +207,6 @@ def _finish(conf: cfg.ConfigOpts, wrong: str = '') -> None:
                 handler.setFormatter(_JournalFormatter(handler.formatter))
     if wrong:
         LOG.warning('Logging: %s; logging to stderr instead', wrong)
-    while conf.logging_errors:
-        LOG.warning('Logging: %s; the default is used', conf.logging_errors.popitem()[1])
 
 
 def _drop_duplicates(root: logging.Logger) -> None:

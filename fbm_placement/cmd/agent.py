@@ -17,7 +17,7 @@ from fbm_placement.agent.loop import Loop
 from fbm_placement.agent.signals import Signals
 from fbm_placement.agent.systemd import Notifier
 from fbm_placement.cmd import exit_codes
-from fbm_placement.conf import reader
+from fbm_placement.conf import COMMAND_LINE_ONLY, reader
 from fbm_placement.host.publisher import running_agent
 from fbm_placement.model import DISABLED, AgentOptions, Settings
 from fbm_placement.placement import session
@@ -51,8 +51,7 @@ SWITCHES = {
     'withdraw': _WITHDRAW,
 }
 CLI_OPTS = tuple(
-    # A key in a file can't begin with #, so that nova.conf can't set a switch.
-    cfg.BoolOpt(name, dest=f'#{name}', default=False, help=text)
+    cfg.BoolOpt(name, dest=f'{COMMAND_LINE_ONLY}{name}', default=False, help=text)
     for name, text in SWITCHES.items()
 )
 
@@ -70,7 +69,7 @@ def _run(args: Sequence[str]) -> int:
     conf = configuration.load(
         args, prog=PROG, description=DESCRIPTION, epilog=EPILOG, cli_opts=CLI_OPTS
     )
-    chosen = [name for name in SWITCHES if conf[f'#{name}']]
+    chosen = [name for name in SWITCHES if conf[f'{COMMAND_LINE_ONLY}{name}']]
     if len(chosen) > 1:
         raise errors.ConfigurationError(
             [f'--{chosen[0]} and --{chosen[1]} exclude each other; see {PROG} --help']

@@ -6,7 +6,6 @@ import copy
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from keystoneauth1 import loading
 from oslo_config import cfg
@@ -18,14 +17,15 @@ from fbm_placement import errors
 from fbm_placement.conf import file_backed_memory, nova
 from fbm_placement.text import config_error_text, one_line
 
+COMMAND_LINE_ONLY = '#'
+"""Begins the ``dest`` of an option that no file can set: there it would begin a comment."""
+
 
 class Config(cfg.ConfigOpts):
     """nova.conf, with what is wrong in it but must not stop every command."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.logging_errors: dict[str, str] = {}
-        """By the option; each has its default."""
         self.source_errors: list[str] = []
         """Of each ``config_source`` that could not be read."""
 
@@ -51,10 +51,10 @@ def load(  # noqa: PLR0913 - by name, and most have a default
     :raises SystemExit: argparse ended the program (``--help``, an unknown flag)
     """
     conf = Config()
-    _register_logging(conf)
+    flags = _register_logging(conf)
     nova.register_opts(conf)
     conf.register_opts(file_backed_memory.AGENT_OPTS, group=file_backed_memory.GROUP)
-    conf.register_cli_opts(cli_opts)
+    conf.register_cli_opts([*cli_opts, *flags])
     try:
         with _source_errors(conf.source_errors):
             conf(
@@ -67,6 +67,7 @@ def load(  # noqa: PLR0913 - by name, and most have a default
                 default_config_files=cfg.find_config_files('nova', 'nova-compute'),
                 default_config_dirs=cfg.find_config_dirs('nova', 'nova-compute'),
             )
+        _override(conf, flags)
         # Only now: keystoneauth reads auth_section from the files while it registers auth_type.
         loading.register_auth_conf_options(conf, 'placement')
     except (cfg.Error, OSError, UnicodeError) as exc:
@@ -76,28 +77,27 @@ def load(  # noqa: PLR0913 - by name, and most have a default
     return conf
 
 
-def _register_logging(conf: Config) -> None:
-    """Register oslo.log's options; a wrong value of one that is a flag gives the default.
+def _register_logging(conf: Config) -> list[cfg.Opt]:
+    """Register oslo.log's options, and their flags apart from them; return the flags.
 
-    oslo.config would end the program: it checks the flags, in the files too, while it parses.
+    oslo.config checks flags while it parses, in the files too, and a wrong value ends the program.
     """
     log.register_options(conf)
+    flags = []
     for opt in (*oslo_options.common_cli_opts, *oslo_options.logging_cli_opts):
-        lenient = copy.copy(opt)
-        lenient.type = _lenient(opt, conf.logging_errors)  # type: ignore[assignment]
         conf.unregister_opt(opt)
-        conf.register_cli_opt(lenient)
+        conf.register_opt(opt)
+        flag = copy.copy(opt)
+        flag.dest, flag.default = f'{COMMAND_LINE_ONLY}{opt.dest}', None
+        flag.metavar = opt.metavar or opt.dest.upper()
+        flags.append(flag)
+    return flags
 
 
-def _lenient(opt: cfg.Opt, found: dict[str, str]) -> Callable[[Any], Any]:
-    def parse(value: Any) -> Any:
-        try:
-            return opt.type(value)
-        except ValueError as exc:
-            found[opt.dest] = f'[DEFAULT]{opt.dest}: {one_line(exc)}'
-            return opt.default
-
-    return parse
+def _override(conf: Config, flags: Sequence[cfg.Opt]) -> None:
+    for flag in flags:
+        if conf[flag.dest] is not None:
+            conf.set_override(flag.dest.removeprefix(COMMAND_LINE_ONLY), conf[flag.dest])
 
 
 @contextlib.contextmanager

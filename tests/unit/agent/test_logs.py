@@ -169,21 +169,35 @@ def test_what_a_reload_makes_of_logging(home, capfd, handler, reason):
     assert line.endswith('the next line')
 
 
-def test_a_flag_that_is_wrong_in_a_file(home, capfd):
-    """oslo.config checks it while it parses, and would end the program."""
-    home.write('[DEFAULT]\ndebug = perhaps\n')
-    conf = home.load()
-    assert conf.debug is False
-    logs.as_a_service(conf, 'fbm-agent')
-    out, err = capfd.readouterr()
-    assert 'Logging: [DEFAULT]debug: ' in out
-    assert 'perhaps' in out
-    assert out.endswith('; the default is used\n')
-    assert err == ''
+@pytest.mark.parametrize('value', ['perhaps', '$nothing', ''])
+def test_a_wrong_flag_in_a_file(home, capfd, value):
+    """oslo.config checks flags while it parses, and would end the program."""
+    home.write(f'[DEFAULT]\ndebug = {value}\nlog_config_append = /none\n')
+    logs.as_a_service(home.load(), 'fbm-agent')
+    warning, line = logged(capfd)
+    assert 'Logging: [DEFAULT]log_config_append: ' in warning
+    assert line.endswith('the next line')
+    home.write(f'[DEFAULT]\ndebug = {value}\n')
+    logs.as_a_service(home.load(), 'fbm-agent')
+    warning, line = logged(capfd)
+    assert 'Logging: [DEFAULT]debug: ' in warning
+    assert line.endswith('the next line')
     logs.to_stderr(home.load(), 'fbm-status')
-    err = capfd.readouterr().err
-    assert err.startswith('fbm-status: WARNING: Logging: [DEFAULT]debug: ')
-    assert len(err.splitlines()) == 1
+    (warning,) = capfd.readouterr().err.splitlines()
+    assert warning.startswith('fbm-status: WARNING: Logging: [DEFAULT]debug: ')
+
+
+def test_the_command_line_comes_before_files(home, capfd):
+    home.write('[DEFAULT]\ndebug = false\nlog_dir = /none\nlog_date_format = %Y\n')
+    flags = ('--debug', f'--log-dir={home.path}', '--log-date-format', 'today')
+    conf = home.load(*flags)
+    assert (conf.debug, conf.log_date_format) == (True, 'today')
+    logs.as_a_service(conf, 'fbm-agent', flags)
+    logging.getLogger('fbm_placement').debug('one')
+    (file,) = home.path.glob('*.log')
+    assert file.read_text().startswith('today')
+    assert capfd.readouterr() == ('', '')
+    assert home.load('--nodebug').debug is False
 
 
 @contextlib.contextmanager
