@@ -15,6 +15,7 @@ from fbm_placement import constants, errors, model
 from fbm_placement.agent import logs, messages, provider
 from fbm_placement.agent.reconcile import FULL_CHECK_SECONDS, PassResult, Reconciler
 from fbm_placement.conf import reader
+from fbm_placement.host import provider_config
 from fbm_placement.host.observer import HostObserver
 from fbm_placement.host.publisher import StatePublisher, running_agent
 from fbm_placement.model import HostFacts
@@ -237,7 +238,9 @@ class Agent:
             # It was there already, so another client has written since.
             times, due = self.notices.count('overwrite')
             if due:
-                LOG.warning('%s: %s', name, messages.format_overwrite(result, times))
+                where = self._conf.compute.provider_config_location
+                files = provider_config.naming_own_traits(where)
+                LOG.warning('%s: %s', name, messages.format_overwrite(result, times, files))
             else:
                 LOG.debug('%s: overwritten and restored, %d times so far', name, times)
         # Not again for each instance that leaves; after another edit it is another excess.

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages about a pass: for the log, for ``systemctl status`` and for the command line."""
 
+from collections.abc import Sequence
+
 from fbm_placement import constants
 from fbm_placement.agent.reconcile import PassResult
 from fbm_placement.host.qemu_conf import dram_mib
 from fbm_placement.model import HostFacts
-from fbm_placement.rules.author import BY_HAND, likely_author
+from fbm_placement.rules.author import BY_HAND, likely_author, provider_config_text
 from fbm_placement.rules.publish import Plan
 
 
@@ -13,17 +15,24 @@ def format_changes(plan: Plan) -> str:
     return ', '.join(f'{name} {seen} -> {wanted}' for name, seen, wanted in plan.differences)
 
 
-def format_overwrite(result: PassResult, times: int) -> str:
-    """Return that a write was undone, ``times`` in all, who likely wrote and how to end it."""
+def format_overwrite(result: PassResult, times: int, provider_configs: Sequence[str]) -> str:
+    """Return that a write was undone, ``times`` in all, who likely wrote and how to end it.
+
+    :param provider_configs: files of nova-compute that name one of the traits
+    """
     seen, wanted = result.seen.inventory, result.goal.inventory
     again = '' if times == 1 else f' (overwrite {times} in this loop)'
     if seen is None or wanted is None or seen == wanted:
+        cause = provider_config_text(provider_configs) or (
+            'nova-compute may have written older ones (libvirtd was restarted, the compute '
+            'service enabled or disabled); else find the tool that replaces all traits, or for '
+            f'another fbm-agent: the traits that begin with {constants.TRAIT_ENABLED} belong to '
+            "this one; one that comes back again and again may be named in nova-compute's "
+            'provider.yaml ([compute]provider_config_location)'
+        )
         return (
             f'another client changed the traits{again}; they were restored: '
-            f'{format_changes(result.plan)}; nova-compute may have written older ones (libvirtd '
-            'was restarted, the compute service enabled or disabled); else find the tool that '
-            'replaces all traits, or for another fbm-agent: the traits that begin with '
-            f'{constants.TRAIT_ENABLED} belong to this one'
+            f'{format_changes(result.plan)}; {cause}'
         )
     author = likely_author(seen, wanted, dram_mib())
     end = (

@@ -46,11 +46,14 @@ _LIBVIRT_OPTS = (
     cfg.BoolOpt('live_migration_permit_post_copy', default=False),
 )
 
+_COMPUTE_OPTS = (cfg.StrOpt('provider_config_location', default='/etc/nova/provider_config/'),)
+
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register what can be registered before the files are read."""
     conf.register_opts(_default_opts())
     conf.register_opts(_LIBVIRT_OPTS, group='libvirt')
+    conf.register_opts(_COMPUTE_OPTS, group='compute')
     session_opts = loading.get_session_conf_options()
     cfg.set_defaults(session_opts, timeout=REQUEST_TIMEOUT_SECONDS)
     conf.register_opts(session_opts, group='placement')

@@ -17,7 +17,7 @@ from fbm_placement.doctor.guest_checks import guest_restarts, guests, numa_cells
 from fbm_placement.doctor.results import failure, required, success, warning
 from fbm_placement.host import hook_status
 from fbm_placement.rules import config, publish
-from fbm_placement.rules.author import likely_author
+from fbm_placement.rules.author import likely_author, provider_config_text
 from fbm_placement.text import config_error_text, count, state_name
 
 Check = Callable[[Facts], Result]
@@ -135,15 +135,21 @@ def allocations(_facts: Facts, view: PlacementView) -> Result:
     return success(f'{held} {view.observation.allocated_mib} MiB')
 
 
-@needs_placement
-def inventory_agreement(facts: Facts, view: PlacementView) -> Result:
-    goal, seen = view.goal, view.observation
+def _overwrite_cause(facts: Facts) -> str:
     if facts.edited_nova_conf is not None:
-        return warning(
+        return (
             f'{facts.edited_nova_conf} was changed after nova-compute started, which reads it '
             'once: until it is restarted, the agent and nova-compute may undo what the other '
             'writes; fix what "Configuration" reports, if anything, then restart nova-compute'
         )
+    return provider_config_text(facts.provider_configs)
+
+
+@needs_placement
+def inventory_agreement(facts: Facts, view: PlacementView) -> Result:
+    goal, seen = view.goal, view.observation
+    if cause := _overwrite_cause(facts):
+        return warning(cause)
     wanted = goal.traits(seen.traits)
     if wanted != seen.traits and goal.inventory in (None, seen.inventory):
         differ = ', '.join(sorted(wanted ^ seen.traits))

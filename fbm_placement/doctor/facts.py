@@ -20,6 +20,7 @@ from fbm_placement.host import (
     hook_status,
     numa,
     processes,
+    provider_config,
     publisher,
     qemu_conf,
     state_file,
@@ -184,6 +185,11 @@ class Facts:
     def edited_nova_conf(self) -> str | None:
         """A configuration file that was changed while nova-compute ran."""
         return newer_than(('nova-compute',), (*self._conf.config_file, *self._conf.config_dir))
+
+    @property
+    def provider_configs(self) -> Sequence[str]:
+        """Files of nova-compute that name one of the agent's traits."""
+        return provider_config.naming_own_traits(self._conf.compute.provider_config_location)
 
 
 def newer_than(programs: Collection[str], files: Iterable[str]) -> str | None:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who likely wrote an inventory that differs from the configured one. Pure."""
 
+from collections.abc import Sequence
+
+from fbm_placement import constants
 from fbm_placement.model import Inventory
 
 BY_HAND = 'an operator or a tool (nova-compute never reports these units)'
@@ -31,4 +34,19 @@ def likely_author(seen: Inventory, wanted: Inventory, dram_mib: int | None) -> s
         'nova-compute: it has the form of its report, with another [libvirt]file_backed_memory '
         'than the agent read, so one of the two was not restarted after an edit; or it was '
         'another fbm-agent (a second one, or --once after an edit)'
+    )
+
+
+def provider_config_text(files: Sequence[str]) -> str:
+    """Return that these files of nova-compute name one of the agent's traits; '': there is none.
+
+    nova-compute owns what they name (``_merge_provider_configs`` in
+    nova/compute/resource_tracker.py).
+    """
+    if not files:
+        return ''
+    return (
+        f'{" and ".join(files)}, which nova-compute reads ([compute]provider_config_location), '
+        f'names a trait that begins with {constants.TRAIT_ENABLED}: nova-compute sets it again '
+        'and again; remove it there, then restart nova-compute'
     )

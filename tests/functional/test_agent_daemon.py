@@ -18,6 +18,7 @@ from tests.services.agent import CAPACITY, AgentHost, Daemon, NotifySocket
 from tests.services.expected import (
     ENABLED,
     ENABLED_TRAIT,
+    UNHEALTHY_TRAIT,
     add_foreign_data,
     foreign,
     is_enabled,
@@ -241,6 +242,50 @@ def test_an_overwrite_is_repaired_and_logged_once_with_its_author(host, compute)
         compute.overwrite_inventory('VCPU', total=64)
         agent.pass_now()
         assert len(agent.log_lines('overwritten')) == 2
+
+
+def test_a_trait_that_provider_yaml_names_is_reported_with_the_file(host, compute):
+    """nova-compute owns it and adds it at each report; taken out there, the loop ends."""
+    provider_yaml = host.directory / 'provider.yaml'
+    provider_yaml.write_text(f'traits:\n  additional: [{UNHEALTHY_TRAIT}]\n')
+    host.configure('compute', provider_config_location=host.directory)
+    compute.knows_file_backed_memory(CAPACITY)
+    compute.traits_of_provider_yaml = frozenset({UNHEALTHY_TRAIT})
+    with host.ready_daemon() as agent:
+        for _ in range(3):
+            assert compute.report(refresh=True)
+            assert UNHEALTHY_TRAIT in own_traits(compute)
+            agent.pass_now()
+            assert is_enabled(compute)
+        first, second = agent.log_lines('another client changed the traits')
+        assert 'another client changed the traits; they were restored' in first
+        assert 'changed the traits (overwrite 2 in this loop); they were restored' in second
+        for line in (first, second):
+            assert f'{UNHEALTHY_TRAIT} set -> not set; {provider_yaml}, which nova-compute' in line
+            assert 'remove it there, then restart nova-compute' in line
+
+        provider_yaml.write_text('traits: {}\n')
+        compute.traits_of_provider_yaml = frozenset()
+        assert not compute.start().report(refresh=True)
+        agent.pass_now()
+        assert is_enabled(compute)
+        assert len(agent.log_lines('another client')) == 2
+
+
+def test_a_deleted_provider_is_reported_once(host, compute):
+    """Until nova-compute creates it again."""
+    with host.ready_daemon() as agent:
+        compute.delete()
+        agent.wait_for('STATUS', 'try 1 failed', after=agent.reload())
+        agent.wait_for('STATUS', 'try 2 failed', after=agent.reload())
+        agent.wait_for('STATUS', 'try 3 failed', after=agent.reload())
+        (line,) = agent.log_lines(' ERROR ')
+        assert f'{compute.name} ({compute.uuid}) was deleted from Placement' in line
+        compute.start()
+        agent.wait_for('STATUS', 'enabled', after=agent.reload())
+        assert is_enabled(compute)
+        assert agent.log_lines('Recovered after')
+        assert len(agent.log_lines(' ERROR ')) == 1
 
 
 def test_a_hostile_writer(host, compute):

@@ -87,6 +87,7 @@ class NovaCompute:
     memory_ratio: float = 1.5
     disk_gb: int = 930
     traits_of_driver: frozenset[str] = DRIVER_TRAITS
+    traits_of_provider_yaml: frozenset[str] = frozenset()
     _view: _View | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -171,7 +172,7 @@ class NovaCompute:
         return True
 
     def _write_traits(self, view: _View) -> bool:
-        own = self.traits_of_driver | NOVA_TRAITS
+        own = self.traits_of_driver | NOVA_TRAITS | self.traits_of_provider_yaml
         # COMPUTE_* that the driver does not report are taken away; all others are left alone.
         others = {trait for trait in view.traits if not trait.startswith('COMPUTE_')}
         wanted = own | others

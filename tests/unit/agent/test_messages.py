@@ -84,7 +84,7 @@ def test_an_overwrite_is_reported_with_its_author_and_how_to_end_it() -> None:
     goal = dataclasses.replace(ON, inventory=WANTED)
     seen = result(goal, reported(total=mib, reserved=0))
 
-    first, eighth = (messages.format_overwrite(seen, times) for times in (1, 8))
+    first, eighth = (messages.format_overwrite(seen, times, ()) for times in (1, 8))
 
     assert first.startswith(f'MEMORY_MB was overwritten: found total={mib} reserved=0')
     assert 'restored total=1048576 reserved=256' in first
@@ -96,7 +96,20 @@ def test_an_overwrite_is_reported_with_its_author_and_how_to_end_it() -> None:
 
 
 def test_changed_traits_are_not_blamed_on_nova_conf() -> None:
-    text = messages.format_overwrite(result(ON, ON.inventory, frozenset()), times=1)
+    text = messages.format_overwrite(result(ON, ON.inventory, frozenset()), 1, ())
     assert text.startswith('another client changed the traits; they were restored: ')
     assert 'CUSTOM_FILE_BACKED_MEMORY not set -> set' in text
     assert 'nova.conf' not in text
+    assert "nova-compute's provider.yaml ([compute]provider_config_location)" in text
+
+
+def test_traits_that_nova_compute_owns_are_reported_with_the_file_that_names_them() -> None:
+    """Once a file was found, there is no other cause to look for."""
+    text = messages.format_overwrite(result(ON, ON.inventory, frozenset()), 2, ['/etc/a.yaml'])
+    assert text == (
+        'another client changed the traits (overwrite 2 in this loop); they were restored: '
+        'CUSTOM_FILE_BACKED_MEMORY not set -> set, CUSTOM_FILE_BACKED_MEMORY_DISK not set -> set; '
+        '/etc/a.yaml, which nova-compute reads ([compute]provider_config_location), names a trait '
+        'that begins with CUSTOM_FILE_BACKED_MEMORY: nova-compute sets it again and again; '
+        'remove it there, then restart nova-compute'
+    )
