@@ -58,3 +58,7 @@ class NotFoundError(PlacementError):
 
 class StopRequested(Exception):  # noqa: N818 - a request, not an error
     """The operator asked the agent to end; raised between two requests, never inside one."""
+
+
+class SettingsChanged(Exception):  # noqa: N818 - a request, not an error
+    """The agent goes by other settings now, so that the pass has to begin again."""

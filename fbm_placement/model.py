@@ -48,8 +48,11 @@ class Settings:
         return self.capacity_mib - self.reserved_mib
 
     def __str__(self) -> str:
-        """Return the configured state, e.g. ``enabled, 4096 MiB``."""
-        return f'enabled, {self.capacity_mib} MiB' if self.enabled else 'disabled'
+        """Return the configured state, e.g. ``enabled, 4096 MiB, 512 MiB of it reserved``."""
+        if not self.enabled:
+            return 'disabled'
+        reserved = f', {self.reserved_mib} MiB of it reserved' if self.reserved_mib else ''
+        return f'enabled, {self.capacity_mib} MiB{reserved}'
 
 
 DISABLED = Settings(capacity_mib=0, reserved_mib=0, virt_type='', ram_allocation_ratio=None)
@@ -79,6 +82,15 @@ class Inventory:
     max_unit: int
     step_size: int
     allocation_ratio: float
+
+    @classmethod
+    def reported(cls, total: int, reserved: int, allocation_ratio: float = 1.0) -> 'Inventory':
+        """Return what nova-compute reports.
+
+        As ``LibvirtDriver.update_provider_tree`` in nova/virt/libvirt/driver.py, which always
+        gives min_unit, max_unit and step_size these values.
+        """
+        return cls(total, reserved, 1, total, 1, allocation_ratio)
 
     @property
     def capacity_mib(self) -> int:

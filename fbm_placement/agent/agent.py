@@ -13,6 +13,7 @@ from oslo_log import log
 
 from fbm_placement import constants, errors, model
 from fbm_placement.agent import logs, messages, provider
+from fbm_placement.agent.current import UNREADABLE, CurrentSettings
 from fbm_placement.agent.reconcile import FULL_CHECK_SECONDS, PassResult, Reconciler
 from fbm_placement.conf import reader
 from fbm_placement.host import provider_config
@@ -28,7 +29,12 @@ from fbm_placement.text import count
 
 LOG = log.getLogger(__name__)
 
-_UNREADABLE = (cfg.Error, log.LogConfigError, errors.ConfigurationError, OSError, ValueError)
+_KEEPS_CONNECTION = (
+    errors.ConflictError,
+    errors.BadRequestError,
+    errors.StopRequested,
+    errors.SettingsChanged,
+)
 
 
 @dataclass
@@ -66,7 +72,10 @@ class Agent:
         self.options = options
         self.notices = Notices(clock)
         self._conf = conf
-        self._settings = host_settings
+        self._current = CurrentSettings(conf, host_settings, self.notices)
+        self._as_service = as_service
+        if as_service:
+            self._current.resume()
         self._host = host or HostObserver()
         self._publisher = StatePublisher(self.notices, os.getpid() if as_service else 0)
         self._wait = wait
@@ -78,28 +87,31 @@ class Agent:
 
     def observe(self, *, publish: bool = True) -> HostFacts:
         """Observe guests and store; log and publish what was found, for libvirt's hook too."""
-        view = self._host.observe(self._settings, self.options)
+        view = self._host.observe(self._current.value, self.options)
         if publish:
-            self._publisher.publish(view, self._settings, self.options)
+            self._publisher.publish(view, self._current.value, self.options)
         return view.facts
 
     def reconcile(self, facts: HostFacts) -> PassResult:
         """Bring Placement to what it should be, and log what was changed.
 
+        :raises SettingsChanged: nova.conf was edited, and nova-compute goes by it: begin again
         :raises NotReadyError: the provider or its inventory isn't there yet
         :raises PlacementError: Placement could not be asked, or refused
         :raises ConfigurationError: ``[placement]`` can't be used
         """
         with self._connected() as used:
             self._create_traits(used)
-            result = self._reconciler(used).run_pass(target(self._settings, facts))
+            checks = (self._current.check,) if self._as_service else ()
+            goal = target(self._current.value, facts)
+            result = self._reconciler(used).run_pass(goal, *checks)
         self._log(result)
         return result
 
     def dry_run(self, facts: HostFacts) -> PassResult:
         """Return what ``reconcile`` would do; write nothing. Raises what it raises."""
         with self._connected() as used:
-            return self._reconciler(used).dry_run(target(self._settings, facts))
+            return self._reconciler(used).dry_run(target(self._current.value, facts))
 
     def withdraw(self) -> PassResult:
         """Remove the host's traits, then the state file; HostError: the service runs."""
@@ -116,9 +128,8 @@ class Agent:
 
     def leave(self) -> None:
         """Stop; if nova.conf was turned on or off, the hook no longer enforces the old state."""
-        with contextlib.suppress(*_UNREADABLE):
-            self._conf.reload_config_files()
-            if reader.read_settings(self._conf).enabled == self._settings.enabled:
+        with contextlib.suppress(*UNREADABLE):
+            if reader.read_settings_again(self._conf).enabled == self._current.value.enabled:
                 return
         self._publisher.clear()
 
@@ -132,7 +143,7 @@ class Agent:
         try:
             logs.reload(self._conf)
             options = reader.read_agent_options(self._conf)
-        except _UNREADABLE as exc:
+        except UNREADABLE as exc:
             error = str(exc)
         # Not logged within the except clause: oslo.log would add the error a second time.
         if options is None:
@@ -142,6 +153,7 @@ class Agent:
             self._leave_provider()
         self.options = options
         LOG.info('Configuration reloaded: %s', options)
+        self._current.log_edit()
 
     def status(self, result: PassResult, facts: HostFacts) -> str:
         parts = (messages.format_status(result, facts), self._publisher.error)
@@ -156,7 +168,7 @@ class Agent:
         try:
             yield used
             self._connection = used
-        except (errors.ConflictError, errors.BadRequestError, errors.StopRequested):
+        except _KEEPS_CONNECTION:
             self._connection = used
             raise
         except errors.NotReadyError:
@@ -216,7 +228,7 @@ class Agent:
 
     def _log_left_behind(self) -> None:
         try:
-            guests = self._host.guests(self._settings.instance_name_template)
+            guests = self._host.guests(self._current.value.instance_name_template)
             left = draining.remaining_guests(False, guests)
         except errors.HostError:
             return

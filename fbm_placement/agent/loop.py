@@ -72,6 +72,8 @@ class Loop:
         result: PassResult | Failure
         try:
             result = self._agent.reconcile(facts)
+        except errors.SettingsChanged:
+            return 0.0
         except (errors.PlacementError, errors.NotReadyError) as exc:
             result = exc
         # Not logged within the except clause: oslo.log would add the error a second time.

@@ -7,7 +7,7 @@ from fbm_placement import constants
 from fbm_placement.agent.reconcile import PassResult
 from fbm_placement.host.qemu_conf import dram_mib
 from fbm_placement.model import HostFacts
-from fbm_placement.rules.author import BY_HAND, likely_author, provider_config_text
+from fbm_placement.rules.author import BY_HAND, OTHER_SIZE, likely_author, provider_config_text
 from fbm_placement.rules.publish import Plan
 
 
@@ -42,6 +42,12 @@ def format_overwrite(result: PassResult, times: int, provider_configs: Sequence[
     )
     if author == BY_HAND:
         end = "To end it, find the client that writes this host's inventory"
+    elif author == OTHER_SIZE:
+        end = (
+            f'To end it, restart nova-compute; if it reports {seen.total} MiB again, the files '
+            f'that it reads and those of the agent differ ({wanted.total} MiB): set the right '
+            'value in both, and restart both'
+        )
     return (
         f'{constants.MEMORY_MB} was overwritten{again}: found {seen}, '
         f'restored {wanted}. Likely by {author}. {end}'

@@ -67,9 +67,13 @@ class Reconciler:
         seen = observe(self._client, self.provider.uuid)
         return PassResult(self.provider, goal, seen, make_plan(goal, seen))
 
-    def run_pass(self, goal: Target) -> PassResult:
+    def run_pass(
+        self, goal: Target, check: Callable[[Inventory | None], None] = lambda _: None
+    ) -> PassResult:
         """Bring the provider to ``goal``; write nothing where nothing differs.
 
+        :param check: called with the inventory before anything is written; what it raises ends
+            the pass
         :raises NotReadyError: nova-compute has not created the inventory yet
         :raises ConflictError: another client wrote in between, ``TRIES`` times in a row
         :raises BadRequestError: what was named did not exist, ``TRIES`` times in a row
@@ -77,7 +81,7 @@ class Reconciler:
         """
         for attempt in range(1, TRIES):
             try:
-                return self._try(goal)
+                return self._try(goal, check)
             except (errors.ConflictError, errors.BadRequestError) as exc:
                 LOG.debug('Try %d of %d: %s', attempt, TRIES, exc)
                 if isinstance(exc, errors.BadRequestError):
@@ -85,11 +89,12 @@ class Reconciler:
                     self._client.create_missing_traits(constants.OWN_TRAITS)
             longest = FIRST_CONFLICT_WAIT_SECONDS * 2 ** (attempt - 1)
             self._wait(random.uniform(longest / 2, longest))
-        return self._try(goal)
+        return self._try(goal, check)
 
-    def _try(self, goal: Target) -> PassResult:
+    def _try(self, goal: Target, check: Callable[[Inventory | None], None]) -> PassResult:
         settled, self._settled = self._settled, None
         found = self._client.inventory(self.provider.uuid)
+        check(found[1])
         # A write of inventory or traits, or a new allocation, raises the generation.
         if (
             settled is not None

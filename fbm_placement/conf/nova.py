@@ -33,15 +33,16 @@ def _default_opts() -> list[cfg.Opt]:
         cfg.StrOpt('my_ip', default=netutils.get_my_ipv4()),
         cfg.StrOpt('host', default=socket.gethostname()),
         cfg.StrOpt('instance_name_template', default='instance-%08x'),
-        cfg.FloatOpt('ram_allocation_ratio', min=0.0),
+        # mutable: else oslo.config warns at a reload that it ignores the edit of these.
+        cfg.FloatOpt('ram_allocation_ratio', min=0.0, mutable=True),
         # Without Nova's min=0: rules/config.py refuses a negative value with a better message.
-        cfg.IntOpt('reserved_host_memory_mb', default=512),
+        cfg.IntOpt('reserved_host_memory_mb', default=512, mutable=True),
     ]
 
 
 _LIBVIRT_OPTS = (
-    cfg.IntOpt('file_backed_memory', default=0),
-    cfg.StrOpt('virt_type', default='kvm'),
+    cfg.IntOpt('file_backed_memory', default=0, mutable=True),
+    cfg.StrOpt('virt_type', default='kvm', mutable=True),
     cfg.StrOpt('connection_uri', default=''),
     cfg.BoolOpt('live_migration_permit_post_copy', default=False),
 )

@@ -9,6 +9,7 @@ from typing import Any
 from oslo_config import cfg
 
 from fbm_placement import constants, errors
+from fbm_placement.conf import nova
 from fbm_placement.model import DISABLED, AgentOptions, Settings
 from fbm_placement.rules import config
 from fbm_placement.text import config_error_text
@@ -83,6 +84,17 @@ def read_instance_name_template(conf: cfg.ConfigOpts) -> str:
         return conf.instance_name_template or ''
     except cfg.Error:  # It has a $ that names no option known here.
         return DISABLED.instance_name_template
+
+
+def read_settings_again(conf: cfg.ConfigOpts) -> Settings:
+    """Read Nova's options from the same files as they are now; ``conf`` stays as it is.
+
+    Raises what ``read_settings`` raises, cfg.Error, OSError and ValueError.
+    """
+    now = cfg.ConfigOpts()
+    nova.register_opts(now)
+    now([], default_config_files=conf.config_file, default_config_dirs=conf.config_dir)
+    return read_settings(now)
 
 
 def read_agent_options(

@@ -18,7 +18,7 @@ from fbm_placement.doctor.results import failure, required, success, warning
 from fbm_placement.host import hook_status
 from fbm_placement.rules import config, publish
 from fbm_placement.rules.author import likely_author, provider_config_text
-from fbm_placement.text import config_error_text, count, state_name
+from fbm_placement.text import config_error_text, count
 
 Check = Callable[[Facts], Result]
 
@@ -142,6 +142,8 @@ def _overwrite_cause(facts: Facts) -> str:
             'once: until it is restarted, the agent and nova-compute may undo what the other '
             'writes; fix what "Configuration" reports, if anything, then restart nova-compute'
         )
+    if facts.agent_behind is not None:
+        return facts.agent_behind
     return provider_config_text(facts.provider_configs)
 
 
@@ -178,14 +180,10 @@ def agent(facts: Facts) -> Result:
         state = facts.agent_state
     except errors.HostError as exc:
         return required(facts, str(exc))
-    runs, enabled = facts.agent_runs, facts.settings.enabled
-    unhealthy = '; '.join(state.unhealthy)
-    if runs and state.enabled != enabled:
-        return failure(
-            f'the running agent was started when nova.conf said {state_name(state.enabled)}, now '
-            f'it says {state_name(enabled)}: the hook refuses what nova-compute starts; restart '
-            'nova-compute and fbm-agent'
-        )
+    runs, unhealthy = facts.agent_runs, '; '.join(state.unhealthy)
+    behind = facts.agent_behind
+    if behind is not None and state.enabled != facts.settings.enabled:
+        return failure(f"{behind}; libvirt's hook goes by the agent")
     if unhealthy and not runs:
         return failure(
             'no fbm-agent runs now (systemctl status fbm-agent); the last one kept new instances '
@@ -194,10 +192,12 @@ def agent(facts: Facts) -> Result:
     if unhealthy:
         return failure(f'it keeps new instances off this host: {unhealthy}')
     if not runs:
-        return warning(
+        behind = (
             'its last check of this host is recent, but no fbm-agent runs now (systemctl status '
             'fbm-agent)'
         )
+    if behind is not None:
+        return warning(behind)
     return success('running: its last check of this host is recent')
 
 

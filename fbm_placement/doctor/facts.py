@@ -27,7 +27,15 @@ from fbm_placement.host import (
 )
 from fbm_placement.host.observer import HostObserver
 from fbm_placement.host.state_file import HostState
-from fbm_placement.model import DISABLED, AgentOptions, Guest, Problem, Provider, Store
+from fbm_placement.model import (
+    DISABLED,
+    AgentOptions,
+    Guest,
+    Problem,
+    Provider,
+    Settings,
+    Store,
+)
 from fbm_placement.placement import session
 from fbm_placement.placement.client import PlacementClient
 from fbm_placement.rules import publish
@@ -163,6 +171,14 @@ class Facts:
         return publisher.running_agent() is not None
 
     @property
+    def agent_behind(self) -> str | None:
+        """Why the running agent goes by another memory than nova.conf has; None: it does not."""
+        with contextlib.suppress(errors.HostError):
+            if self.agent_runs and not self.forbidden:
+                return behind(self.agent_state, self.settings)
+        return None
+
+    @property
     def hook_findings(self) -> Sequence[str]:
         return check.check()
 
@@ -190,6 +206,18 @@ class Facts:
     def provider_configs(self) -> Sequence[str]:
         """Files of nova-compute that name one of the agent's traits."""
         return provider_config.naming_own_traits(self._conf.compute.provider_config_location)
+
+
+def behind(state: HostState, settings: Settings) -> str | None:
+    """Return that an agent goes by another memory than these settings; None: it does not."""
+    goes_by = state.settings(settings)
+    if str(goes_by) == str(settings) and state.enabled == settings.enabled:
+        return None
+    return (
+        f'nova.conf has file-backed memory {settings}, but the running agent goes by '
+        f'{goes_by if state.enabled == goes_by.enabled else state.configured} until nova-compute '
+        'reports the new value: restart nova-compute; if that changes nothing, restart fbm-agent'
+    )
 
 
 def newer_than(programs: Collection[str], files: Iterable[str]) -> str | None:

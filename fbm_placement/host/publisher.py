@@ -109,6 +109,8 @@ def _state(view: HostView, settings: Settings, options: AgentOptions, pid: int) 
         valid_until_uptime=int(state_file.uptime()) + valid,
         hook_mode=options.hook_mode,
         configured=state_name(settings.enabled),
+        capacity_mib=settings.capacity_mib,
+        reserved_mib=settings.reserved_mib,
         may_restart=view.draining_uuids,
         unhealthy=tuple(problem.text for problem in view.facts.unhealthy),
         store=store,

@@ -6,12 +6,12 @@ The hook's shell part reads it line by line, so each top-level key begins a line
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from fbm_placement import errors
 from fbm_placement.hook import install, program
-from fbm_placement.model import Recovery
+from fbm_placement.model import Recovery, Settings
 
 DIRECTORY = '/run/fbm-agent'
 NAME = 'host.json'
@@ -41,6 +41,9 @@ class HostState:
     hook_mode: str
     configured: str
     """``enabled`` or ``disabled``: how nova-compute makes guests."""
+    capacity_mib: int | None = None
+    """``[libvirt]file_backed_memory`` as the agent goes by it; None: an older agent wrote this."""
+    reserved_mib: int | None = None
     may_restart: tuple[str, ...] = ()
     """UUIDs of the guests of the other kind that run here while the host drains."""
     unhealthy: tuple[str, ...] = ()
@@ -53,6 +56,14 @@ class HostState:
     @property
     def enabled(self) -> bool:
         return self.configured == 'enabled'
+
+    def settings(self, others: Settings) -> Settings:
+        """Return what the agent went by; what is not known here is that of ``others``."""
+        if self.capacity_mib is None or self.reserved_mib is None:
+            return others
+        settings = replace(others, capacity_mib=self.capacity_mib, reserved_mib=self.reserved_mib)
+        # A disabled host may have any ratio.
+        return settings if settings.enabled else replace(settings, ram_allocation_ratio=None)
 
 
 def path() -> str:
@@ -89,14 +100,18 @@ def read(where: str, now_uptime: float | None) -> HostState:
 
 def _parse(state: dict[str, Any]) -> HostState:
     """Return the state of a file that suits the hook; LookupError or TypeError: it is not ours."""
-    del state['version']
     for name, kind in _PARTS.items():
         state[name] = None if state[name] is None else kind(**state[name])
     state |= {name: tuple(state[name]) for name in ('may_restart', 'unhealthy')}
     texts = (state['looked_at'], *state['unhealthy'])
-    if type(state['pid']) is not int or not all(isinstance(text, str) for text in texts):
+    numbers = [state['pid'], *filter(None, map(state.get, ('capacity_mib', 'reserved_mib')))]
+    if not all(type(number) is int for number in numbers):
         raise TypeError
-    return HostState(**state)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError
+    # A newer agent may write more.
+    known = {field.name for field in fields(HostState)}
+    return HostState(**{name: state[name] for name in known & state.keys()})
 
 
 _PARTS = {'store': StoreState, 'store_recovery': Recovery, 'drain_recovery': Recovery}

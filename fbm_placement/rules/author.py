@@ -7,17 +7,19 @@ from fbm_placement import constants
 from fbm_placement.model import Inventory
 
 BY_HAND = 'an operator or a tool (nova-compute never reports these units)'
+OTHER_SIZE = (
+    'nova-compute: it has the form of its report, with another [libvirt]file_backed_memory than '
+    'this nova.conf has, so it was not restarted after an edit or reads another file; or it was '
+    'another fbm-agent (a second one, or --once after an edit)'
+)
 
 
 def likely_author(seen: Inventory, wanted: Inventory, dram_mib: int | None) -> str:
     """Guess from its values who wrote an inventory.
 
-    nova-compute always reports min_unit = step_size = 1 and max_unit = total
-    (``LibvirtDriver.update_provider_tree`` in nova/virt/libvirt/driver.py).
-
     :param dram_mib: this host's DRAM, MiB; None: unknown
     """
-    if (seen.min_unit, seen.step_size, seen.max_unit) != (1, 1, seen.total):
+    if seen != Inventory.reported(seen.total, seen.reserved, seen.allocation_ratio):
         return BY_HAND
     if seen.total == dram_mib:
         return (
@@ -30,11 +32,7 @@ def likely_author(seen: Inventory, wanted: Inventory, dram_mib: int | None) -> s
             'reserved_host_memory_mb; or by an operator (openstack resource provider inventory '
             'set)'
         )
-    return (
-        'nova-compute: it has the form of its report, with another [libvirt]file_backed_memory '
-        'than the agent read, so one of the two was not restarted after an edit; or it was '
-        'another fbm-agent (a second one, or --once after an edit)'
-    )
+    return OTHER_SIZE
 
 
 def provider_config_text(files: Sequence[str]) -> str:

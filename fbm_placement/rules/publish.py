@@ -62,21 +62,10 @@ class Plan:
 
 
 def target(settings: Settings, facts: HostFacts) -> Target:
-    """Decide what Placement should have of a host with these settings.
-
-    While enabled the six fields are those that nova-compute itself reports
-    (``LibvirtDriver.update_provider_tree`` in nova/virt/libvirt/driver.py).
-    """
+    """Decide what Placement should have of a host with these settings."""
     inventory = None
     if settings.enabled:
-        inventory = Inventory(
-            total=settings.capacity_mib,
-            reserved=settings.reserved_mib,
-            min_unit=1,
-            max_unit=settings.capacity_mib,
-            step_size=1,
-            allocation_ratio=1.0,
-        )
+        inventory = Inventory.reported(settings.capacity_mib, settings.reserved_mib)
     traits = frozenset({constants.TRAIT_UNHEALTHY}) if facts.unhealthy else frozenset()
     enabled, disk = frozenset({constants.TRAIT_ENABLED}), frozenset({constants.TRAIT_DISK})
     # The published state is that of the guests: libvirt moves none to the other kind of host.

@@ -120,6 +120,7 @@ def test_the_state_file_outlives_a_crash(host):
 
 def test_a_single_pass_leaves_the_state_file_of_a_running_service_alone(host):
     """The service has seen more: where the store was, and for how long it is healthy."""
+    host.configure('file_backed_memory', interval=3600)
     with host.ready_daemon() as agent:
         before = host.state_file.read_bytes()
         assert state(host).pid == agent.child.pid

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults and changes: an unhealthy store, an edited option, services that are away."""
 
+import signal
 import time
 
 import pytest
 
 from tests.e2e.lab.host import MEMORY_BACKING_DIR
 from tests.e2e.openstack.control import TOKEN_SECONDS
-from tests.e2e.openstack.layers import assert_whole
+from tests.e2e.openstack.layers import assert_memory, assert_whole
 from tests.services.expected import (
     DISK_TRAIT,
     ENABLED_TRAIT,
@@ -132,9 +133,13 @@ def test_turned_off_and_on(cloud, boot, create, ram):
 
 
 def test_the_hook_is_the_last_check(cloud, create):
-    """nova-compute runs with a nova.conf that the agent hasn't read: the hook refuses."""
+    """nova-compute runs with a nova.conf that the agent hasn't read: the hook refuses.
+
+    With its next pass the agent goes by it, too, and the server starts.
+    """
     node = cloud.ram
     node.configure('libvirt', file_backed_memory=0)
+    node.agent.child.send_signal(signal.SIGSTOP)
     node.restart_compute()
     try:
         server = create(host='ram')
@@ -143,8 +148,17 @@ def test_the_hook_is_the_last_check(cloud, create):
         assert any('its memory is not file-backed' in line for line in lines), node.compute.tail()
         assert server.show()['OS-EXT-SRV-ATTR:instance_name'] not in node.host.virsh('list').stdout
         found = node.status('upgrade', 'check', '--json').stdout
-        assert 'was started when nova.conf said enabled, now it says disabled' in found
+        assert 'has file-backed memory disabled, but the running agent goes by enabled' in found
+        node.agent.child.send_signal(signal.SIGCONT)
+        assert 'disabled' in node.agent.pass_now()
+        assert node.agent.log_lines('as in the edited nova.conf and in the report of nova-compute')
+        assert own_traits(cloud, node) == set()
+        server = create(host='ram')
+        assert server.status == 'ACTIVE'
+        assert_memory(server.guest(node), file_backed=False)
+        server.delete()
     finally:
+        node.agent.child.send_signal(signal.SIGCONT)
         node.configure('libvirt', file_backed_memory=node.capacity)
         node.restart_compute()
         passes_until_open(cloud, node)

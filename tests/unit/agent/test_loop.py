@@ -160,6 +160,13 @@ def test_a_new_interval_counts(world):
     assert world.passes == [0, 1, 31, 40, 49, 58]
 
 
+def test_a_pass_begins_again_at_once_when_the_settings_changed(world):
+    world.results = [GOOD, errors.SettingsChanged(), GOOD]
+    world.signals = {2: 'stop'}
+    assert run(world) == [f'READY=1\nSTATUS={STATUS}', f'STATUS={STATUS}', STOPPING]
+    assert world.passes == [0, 1, 1]
+
+
 def test_asked_to_stop_before_it_began(world):
     world.signals = {0: 'stop'}
     assert run(world) == [STOPPING]

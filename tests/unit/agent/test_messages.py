@@ -95,6 +95,26 @@ def test_an_overwrite_is_reported_with_its_author_and_how_to_end_it() -> None:
     assert eighth.startswith('MEMORY_MB was overwritten (overwrite 8 in this loop): found')
 
 
+def test_another_size_is_not_blamed_on_either_nova_conf() -> None:
+    """The edit may be the operator's, in the file that nova-compute reads."""
+    goal = dataclasses.replace(ON, inventory=WANTED)
+    text = messages.format_overwrite(result(goal, reported(total=4096)), 1, ())
+    assert 'Likely by nova-compute: it has the form of its report, with another' in text
+    assert text.endswith(
+        'To end it, restart nova-compute; if it reports 4096 MiB again, the files that it reads '
+        'and those of the agent differ (1048576 MiB): set the right value in both, and restart '
+        'both'
+    )
+
+
+def test_an_inventory_written_by_hand_is_reported_as_such() -> None:
+    goal = dataclasses.replace(ON, inventory=WANTED)
+    by_hand = dataclasses.replace(WANTED, step_size=4)
+    text = messages.format_overwrite(result(goal, by_hand), 1, ())
+    assert 'Likely by an operator or a tool (nova-compute never reports these units)' in text
+    assert text.endswith("To end it, find the client that writes this host's inventory")
+
+
 def test_changed_traits_are_not_blamed_on_nova_conf() -> None:
     text = messages.format_overwrite(result(ON, ON.inventory, frozenset()), 1, ())
     assert text.startswith('another client changed the traits; they were restored: ')

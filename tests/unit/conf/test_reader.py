@@ -40,7 +40,10 @@ def test_good_configuration_is_read(home):
     assert read == Settings(
         capacity_mib=8192, reserved_mib=16, virt_type='qemu', ram_allocation_ratio=1.0
     )
-    assert (read.allocatable_mib, str(read)) == (8176, 'enabled, 8192 MiB')
+    assert (read.allocatable_mib, str(read)) == (
+        8176,
+        'enabled, 8192 MiB, 16 MiB of it reserved',
+    )
 
 
 def test_defaults_are_those_of_nova(home):

@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the programs print as they print it, and what Placement's refusals mean."""
 
+from dataclasses import replace
+
 import pytest
 
 from fbm_placement import errors
-from fbm_placement.doctor.facts import Facts, PlacementView, parse_versions, read_versions
+from fbm_placement.doctor.facts import (
+    Facts,
+    PlacementView,
+    behind,
+    parse_versions,
+    read_versions,
+)
+from fbm_placement.host import state_file
 from fbm_placement.model import DISABLED, HostFacts, Provider, Settings
 from fbm_placement.rules.publish import Observation, target
 from tests.unit.nova_conf_text import ENABLED
@@ -121,3 +130,39 @@ def test_an_error_of_placement_is_kept(home):
     facts = Facts(home.load())
     assert isinstance(facts.placement, errors.ConfigurationError)
     assert facts.placement is facts.placement
+
+
+HOST = state_file.HostState(
+    written_by='fbm-agent 1.0',
+    host='cmp1',
+    looked_at='2026-11-22T20:44:00+00:00',
+    valid_until_uptime=1000,
+    hook_mode='enforce',
+    configured='enabled',
+    capacity_mib=1024,
+    reserved_mib=0,
+)
+OLD = replace(HOST, capacity_mib=None, reserved_mib=None)
+
+
+@pytest.mark.parametrize(
+    ('state', 'mib', 'reserved', 'goes_by'),
+    [
+        (HOST, 1024, 0, None),
+        (HOST, 512, 0, 'enabled, 1024 MiB'),
+        (HOST, 1024, 8, 'enabled, 1024 MiB'),
+        (HOST, 0, 512, 'enabled, 1024 MiB'),
+        (replace(HOST, configured='disabled', capacity_mib=0), 1024, 0, 'disabled'),
+        # The reserve of a disabled host is nova-compute's.
+        (replace(HOST, configured='disabled', capacity_mib=0), 0, 512, None),
+        # Written by an older agent.
+        (OLD, 512, 0, None),
+        (OLD, 0, 0, 'enabled'),
+    ],
+)
+def test_what_the_running_agent_goes_by(state, mib, reserved, goes_by):
+    text = behind(state, Settings(mib, reserved, 'kvm', 1.0))
+    if goes_by is None:
+        assert text is None
+    else:
+        assert f'the running agent goes by {goes_by} until nova-compute reports' in str(text)

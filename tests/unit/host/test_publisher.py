@@ -79,6 +79,7 @@ def test_the_state_file_is_written_at_each_check(logged):
     logged(view(Problem('too-small', 'full'), store=store, draining_uuids=('b1',)))
     state = state_file.read(state_file.path(), state_file.uptime())
     assert (state.configured, state.hook_mode) == ('enabled', 'warn')
+    assert (state.capacity_mib, state.reserved_mib) == (1000, 0)
     assert (state.may_restart, state.unhealthy) == (('b1',), ('full',))
     assert state.store == state_file.StoreState('/srv/fbm', '/srv/fbm', 'ext4')
     left = state.valid_until_uptime - state_file.uptime()

@@ -12,7 +12,7 @@ from fbm_placement import errors
 from fbm_placement.hook import program
 from fbm_placement.host import state_file
 from fbm_placement.host.state_file import HostState, StoreState
-from fbm_placement.model import Recovery
+from fbm_placement.model import Recovery, Settings
 
 STATE = HostState(
     written_by='fbm-agent 1.0',
@@ -28,7 +28,7 @@ STATE = HostState(
     store_recovery=Recovery('full', 2),
 )
 
-
+ON = Settings(1024, 0, 'kvm', 1.0)
 WRITTEN = json.loads(state_file.render(STATE))
 
 
@@ -74,6 +74,24 @@ def test_a_stale_one_is_not_believed(path):
     with pytest.raises(errors.HostError, match='is stale; check the fbm-agent service'):
         state_file.read(path, now_uptime=1000.5)
     assert state_file.read(path, now_uptime=None) == STATE
+
+
+def test_keys_that_are_missing_or_unknown(tmp_path):
+    """An older agent wrote no capacity; a newer one may write more."""
+    path = tmp_path / 'host.json'
+    written = {key: WRITTEN[key] for key in WRITTEN.keys() - {'capacity_mib', 'reserved_mib'}}
+    path.write_text(json.dumps(written | {'unknown': 1}))
+    assert state_file.read(str(path), None) == STATE
+    assert STATE.settings(ON) == ON
+
+
+@pytest.mark.parametrize(
+    ('capacity_mib', 'expected'),
+    [(512, Settings(512, 8, 'kvm', 1.0)), (0, Settings(0, 8, 'kvm', None))],
+)
+def test_what_the_agent_went_by(capacity_mib, expected):
+    """The ratio of a disabled host is not known."""
+    assert replace(STATE, capacity_mib=capacity_mib, reserved_mib=8).settings(ON) == expected
 
 
 VERSION = 'has version {}, expected 1; restart fbm-agent, then run "fbm-status hook install"'
@@ -126,7 +144,9 @@ READERS = [
         {'looked_at': None},
         {'store': {'path': '/s', 'mount_point': None}},
         {'store_recovery': {'reason': 'full'}},
-        {'unknown': 1},
+        {'capacity_mib': '1'},
+        {'capacity_mib': True},
+        {'reserved_mib': 1.5},
     ],
 )
 def test_what_the_hook_does_not_need_is_for_the_agent_to_check(tmp_path, changes):
