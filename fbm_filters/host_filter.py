@@ -13,7 +13,7 @@ from nova.scheduler import filters
 from nova.scheduler import utils as scheduler_utils
 from oslo_log import log
 
-from fbm_filters import options, placement, prefilter
+from fbm_filters import logs, options, placement, prefilter
 from fbm_filters.decision import answer_for, continues_without_traits
 from fbm_filters.rules import Answer, Restriction
 
@@ -36,6 +36,7 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Register options and pre-filter; cfg.ConfigFileValueError ends nova-scheduler."""
         super().__init__()
+        logs.ensure_written()
         options.register_opts(nova.conf.CONF)
         own = nova.conf.CONF.file_backed_memory
         self._policy = options.read_policy(nova.conf.CONF)
