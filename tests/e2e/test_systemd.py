@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from tests.e2e.lab.domain import Domain
 from tests.e2e.systemd_compute import SystemdCompute, build
 from tests.services.documents import commands
 from tests.services.expected import ENABLED_TRAIT, own_traits
@@ -73,7 +74,17 @@ def test_it_starts_with_the_host(host):
     assert 'offers 128 MiB' in host.show(AGENT, 'StatusText')
     assert host.show(AGENT, 'NRestarts') == '0'
     assert priorities(host) == {6}
-    assert 'the hook is installed, and it works' in host.type('fbm-status hook check')
+    assert 'installed, and it works; to see ' in host.type('fbm-status hook check')
+
+
+def test_a_refusal_is_in_the_journal(host):
+    """Also that of a forced move, of which the API shows no reason."""
+    refused = Domain()
+    host.write('/run/refused.xml', refused.xml())
+    host.type('virsh create /run/refused.xml', good=(1,))
+    (command,) = commands('doc/source/admin/hook.rst', 'Read a refusal')
+    printed = host.type(command)
+    assert f'guest {refused.name} ({refused.uuid}) may not start here: its memory is' in printed
 
 
 def test_reload(running):

@@ -183,8 +183,15 @@ def test_an_unknown_mount_point_may_be_any_but_the_root():
     assert decide('prepare', guest(), unknown, store(mount_point='/'))[0] == 'refuse'
 
 
-def test_a_guest_whose_size_is_unknown_is_refused():
-    assert decide('prepare', guest(memory=None), host(), store()) == (
+def test_what_the_guest_needs_is_rounded_up():
+    _, reason = decide('migrate', guest(memory=(4 << 30) + 1), host(), store(free=4 << 30))
+    assert 'has 4096 MiB free, the guest needs 4097 MiB; ' in reason
+
+
+@pytest.mark.parametrize('free', [8 << 30, None])
+def test_a_guest_whose_size_is_unknown_is_refused(monkeypatch, free):
+    monkeypatch.setattr(program, 'observe_store', lambda path: store(free=free))
+    assert program.check('prepare', guest(memory=None), host(), '/nowhere/host.json') == (
         'refuse',
         'its <memory> is not readable, so its size is unknown; check its domain XML',
     )

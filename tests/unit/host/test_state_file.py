@@ -37,7 +37,14 @@ def path(tmp_path):
     return str(tmp_path / 'run' / 'host.json')
 
 
-@pytest.mark.parametrize('state', [STATE, replace(STATE, store=None, may_restart=())])
+MANY = tuple(f'b2c3d4e5-0000-4000-8000-{number:012}' for number in range(20_000))
+
+
+@pytest.mark.parametrize(
+    'state',
+    [STATE, replace(STATE, store=None, may_restart=()), replace(STATE, may_restart=MANY)],
+    ids=['one guest', 'no store', 'many guests'],
+)
 def test_what_is_written_can_be_read(path, state):
     state_file.write(state, path)
     assert state_file.read(path, now_uptime=1000) == state
