@@ -4,14 +4,13 @@
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.measurement import Measurement
+from benchmarks.measurement import Measurement, least_ms
 from tests import hook_lab as labs
 
-ROUNDS = 200
+ROUNDS = 20
 
 DEVICES = ''.join(
     f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
@@ -26,7 +25,7 @@ PYTHON = [labs.PYTHON, '-IS', '-c', 'pass']
 
 
 def run() -> list[Measurement]:
-    """Take turns, so that a busy machine slows all, and compare the least of each."""
+    """Compare the least of each."""
     store = labs.new_store()
     directory = Path(tempfile.mkdtemp(prefix='fbm-benchmarks-'))
     try:
@@ -48,12 +47,7 @@ def _measure(lab: labs.Lab, store: Path | None) -> list[Measurement]:
         'prepare': _work(_hook(lab, 'prepare'), xml),
         'migrate': _work(_hook(lab, 'migrate'), xml),
     }
-    least = dict.fromkeys(works, float('inf'))
-    for _ in range(ROUNDS):
-        for name, work in works.items():
-            begun = time.perf_counter()
-            work()
-            least[name] = min(least[name], (time.perf_counter() - begun) * 1000)
+    least = least_ms(works, ROUNDS)
     budgets = {
         'started': ('sh -c :', 1.5),
         'prepare': ('python3 -IS -c pass', 2.2),

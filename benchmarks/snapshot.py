@@ -3,11 +3,10 @@
 
 import gc
 import logging
-import time
 import tracemalloc
 from collections.abc import Callable
 
-from benchmarks.measurement import Measurement
+from benchmarks.measurement import Measurement, least_ms
 from fbm_filters.placement import ensured_traits, snapshots
 from fbm_placement.constants import (
     MICROVERSION,
@@ -19,7 +18,7 @@ from fbm_placement.constants import (
 from tests.functional.nova.lone_placement import LonePlacement
 
 PROVIDERS = 10_000
-ROUNDS = 5
+ROUNDS = 4
 
 INVENTORY = {'VCPU': 8, 'MEMORY_MB': 8192, 'DISK_GB': 100}
 
@@ -57,17 +56,14 @@ def _measure(placement: LonePlacement) -> list[Measurement]:
 
     read = plain_gets()
     take()
-    taken, gotten = [], []
-    for _ in range(ROUNDS):
-        taken.append(_seconds(take))
-        gotten.append(_seconds(plain_gets))
+    least = least_ms({'snapshot': take, 'gets': plain_gets}, ROUNDS)
     return [
         Measurement(
             f'snapshot, {PROVIDERS} providers, time',
-            min(taken) * 1000,
-            min(gotten) * 1000,
+            least['snapshot'],
+            least['gets'],
             'the same GETs, unread',
-            # Not in the design: decoding JSON, and room for noise.
+            # Not in the design: decoding JSON.
             budget=2,
             unit='ms',
         ),
@@ -81,12 +77,6 @@ def _measure(placement: LonePlacement) -> list[Measurement]:
             unit='MiB',
         ),
     ]
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
 
 
 def _kept_bytes(work: Callable[[], object]) -> int:

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long one check of the store takes, with the child process that may hang in it."""
 
+import functools
 import os
-import statistics
-import time
-from collections.abc import Callable
 
-from benchmarks.measurement import Measurement
+from benchmarks.measurement import Measurement, least_ms
 from fbm_placement.host.probe import Probe
 from fbm_placement.host.store import observe_store
 from fbm_placement.model import Backing, Guest
 from tests.services.store import small_store
 
-ROUNDS = 9
-IN_A_ROUND = 20
+ROUNDS = 20
 RAM_FILES = 200
 
 
@@ -26,18 +23,15 @@ def run() -> list[Measurement]:
     for path in files:
         with open(path, 'wb') as file:
             file.write(bytes(4096))
-    checks, forks = [], []
-    for _ in range(ROUNDS):
-        checks.append(_seconds(lambda: observe_store(str(store), [guest], probe)))
-        forks.append(_seconds(_fork_and_wait))
+    check = functools.partial(observe_store, str(store), [guest], probe)
+    least = least_ms({'check': check, 'fork': _fork_and_wait}, ROUNDS)
     for path in files:
         os.unlink(path)
-    check, fork = statistics.median(checks), statistics.median(forks)
     return [
         Measurement(
             f'check of a store with {RAM_FILES} guests',
-            check * 1000,
-            fork * 1000,
+            least['check'],
+            least['fork'],
             'a fork that ends at once',
             # Not in the design: once a minute, and well below what a request costs.
             budget=20,
@@ -51,10 +45,3 @@ def _fork_and_wait() -> None:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    for _ in range(IN_A_ROUND):
-        work()
-    return (time.perf_counter() - start) / IN_A_ROUND
