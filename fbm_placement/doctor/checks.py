@@ -247,6 +247,8 @@ class Doctor(UpgradeCommands):
             return check(self._facts)
         except (errors.FileBackedMemoryError, cfg.Error, ValueError, OSError) as exc:
             return failure(config_error_text(exc))
+        except Exception as exc:  # noqa: BLE001 - a check that can't run hides no other
+            return failure(f'{type(exc).__name__}: {exc}')
 
 
 def _dotted(version: Version) -> str:

@@ -4,6 +4,7 @@
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.services.nova_conf import admin_token
 from tests.services.placement import PlacementServer
 from tests.services.process import program
 
+CASES = Path(__file__).parents[1] / 'cases' / 'nova-conf'
 OF_PLACEMENT = ('Placement', 'Rights in Placement', 'Allocations', 'nova-compute and fbm-agent')
 
 READ_ONLY = """
@@ -103,6 +105,34 @@ def test_a_placement_that_is_away_is_one_failure(host):
     for name in OF_PLACEMENT[1:]:
         assert found[name] == (1, 'not known, because the check "Placement" failed')
     assert found['Store'][0] == 0
+
+
+@pytest.mark.parametrize(
+    ('case', 'beginning'),
+    [
+        ('placement-without-password', '[placement]password is not set: auth_type password'),
+        (
+            'placement-auth-type-extra-not-installed',
+            '[placement]auth_type is v3kerberos: a ',
+        ),
+        ('config-source-castellan', "[DEFAULT]config_source: could not load configuration from '"),
+    ],
+)
+def test_a_wrong_placement_section_is_one_failure(host, case, beginning):
+    """The same line ends the agent, once or as a service, with 2."""
+    files = ['--config-file', str(host.path), '--config-file', str(CASES / f'{case}.conf')]
+    ended = host.run_argv([program('fbm-status'), *files, 'upgrade', 'check', '--json'])
+    found = {one['check']: one for one in json.loads(ended.stdout)['checks']}
+    assert (ended.status, ended.stderr) == (2, '')
+    assert found['Placement']['result'] == 2
+    assert found['Placement']['details'].startswith(beginning)
+    for name in OF_PLACEMENT[1:]:
+        assert found[name]['details'] == 'not known, because the check "Placement" failed'
+    assert found['Configuration']['result'] == 0
+    for flags in ([], ['--once'], ['--dry-run'], ['--withdraw']):
+        ended = host.run_argv([program('fbm-agent'), *files, *flags])
+        assert (ended.status, ended.stdout) == (2, '')
+        assert ended.stderr == f'fbm-agent: {found["Placement"]["details"]}\n'
 
 
 def test_missing_rights_are_a_failure_and_nothing_is_written(tmp_path):

@@ -258,3 +258,13 @@ OF_PLACEMENT = {
 )
 def test_an_error_fails_the_checks_that_need_the_fact_and_no_other(fact, error, failed):
     assert not_good({fact: error}) == failed
+
+
+def test_a_check_that_cannot_run_is_a_failure():
+    """Whatever ends it, and only that check; so the exit code is the one for failures."""
+
+    def broken(_facts):
+        raise RuntimeError('no idea')
+
+    found = Doctor(Known({})).result_of(broken)
+    assert (found.code, found.details) == (2, 'RuntimeError: no idea')
