@@ -12,6 +12,7 @@ APPLICATIONS = {
     'glance': 'glance.wsgi.api',
     'nova': 'nova.wsgi.osapi_compute',
     'network': 'tests.services.network',
+    'shares': 'tests.services.shares',
 }
 
 

@@ -14,11 +14,13 @@ from tests.e2e.openstack.api import Api, Server
 from tests.e2e.openstack.compute import ComputeNode
 from tests.e2e.openstack.control import UP, ControlPlane
 from tests.e2e.openstack.database import MariaDB
+from tests.services.expected import OWN_TRAITS, UNHEALTHY_TRAIT
 from tests.services.process import wait_until
 
 CAPACITY = 1024
 MEMORY = 64
 """MiB, of a server."""
+MOST_PASSES = 5
 HUGE_PAGES = 96
 """MiB, of the machine; the host without file-backed memory can use them."""
 
@@ -87,7 +89,7 @@ class Cloud:
         control.conductor.wait_for_output(UP, timeout=60)
         for node in self.nodes.values():
             node.compute.start()
-        control.wait_for('nova', 'glance', 'network')
+        control.wait_for('nova', 'glance', 'network', 'shares')
         self.api = Api(control.admin)
         self.image = self.api.upload('counter', image.disk())
         self.flavors: dict[str, str] = {}
@@ -162,3 +164,14 @@ class Cloud:
     def memory(self, name: str) -> dict[str, Any]:
         path = f'/resource_providers/{self.provider(name)}/inventories'
         return self.api.placement('GET', path)['inventories']['MEMORY_MB']
+
+    def own_traits(self, node: ComputeNode) -> set[str]:
+        return self.traits(node.name) & OWN_TRAITS
+
+    def passes_until_open(self, node: ComputeNode) -> None:
+        """Have the agent make passes until the host takes instances again."""
+        for _ in range(MOST_PASSES):
+            node.agent.pass_now()
+            if UNHEALTHY_TRAIT not in self.own_traits(node):
+                return
+        raise AssertionError(node.agent.log)

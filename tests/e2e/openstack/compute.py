@@ -145,6 +145,22 @@ class ComputeNode(FbmHost):
         self.compute.start()
         self.wait_for_compute()
 
+    def set_capacity(self, capacity: int) -> None:
+        """Edit nova.conf, no more."""
+        self.capacity = capacity
+        self.configure('libvirt', file_backed_memory=capacity)
+
+    def restart(self) -> None:
+        """Restart nova-compute, and with it the agent, whose unit is PartOf nova-compute's."""
+        self.restart_compute()
+        self.restart_agent()
+
+    def turn(self, capacity: int) -> str:
+        """Edit nova.conf and restart what reads it; return the agent's status."""
+        self.set_capacity(capacity)
+        self.restart()
+        return self.agent.pass_now()
+
     @property
     def agent(self) -> Daemon:
         assert self._agent is not None

@@ -66,6 +66,15 @@ def create(cloud, servers):
     return ask
 
 
+@pytest.fixture
+def ram(cloud):
+    """The enabled host with a tmpfs, turned off and on by a test; it is as before then."""
+    yield cloud.ram
+    if cloud.ram.capacity != 1024:
+        cloud.ram.turn(1024)
+    cloud.passes_until_open(cloud.ram)
+
+
 @pytest.fixture(scope='session')
 def table_path():
     """Where the table of the same cases with and without our parts goes: $SIDE_BY_SIDE."""

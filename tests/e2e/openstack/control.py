@@ -19,6 +19,7 @@ SERVICE_TYPES = {
     'glance': 'image',
     'nova': 'compute',
     'network': 'network',
+    'shares': 'shared-file-system',
 }
 TOKEN_SECONDS = 180
 """How long a token holds; clients renew theirs when it has two minutes left."""
@@ -53,7 +54,7 @@ class ControlPlane:
             threads=6,
         )
         self.apis: dict[str, Server] = {'keystone': self.keystone}
-        for name in ('placement', 'network', 'nova', 'glance'):
+        for name in ('placement', 'network', 'shares', 'nova', 'glance'):
             self.apis[name] = Server(name, directory / name, threads=6)
         self.folder = {name: api.directory for name, api in self.apis.items()}
         self.admin = self.keystone.admin
@@ -120,6 +121,7 @@ class ControlPlane:
             'oslo_messaging_notifications': {'driver': 'noop'},
             'placement': dict(login),
             'neutron': dict(login),
+            'manila': dict(login),
             'service_user': {**login, 'send_service_user_token': True},
             'glance': {'valid_interfaces': 'internal'},
             'vnc': {'enabled': False},

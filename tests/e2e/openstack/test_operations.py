@@ -9,50 +9,12 @@ import pytest
 from tests.e2e.lab.host import MEMORY_BACKING_DIR
 from tests.e2e.openstack.control import TOKEN_SECONDS
 from tests.e2e.openstack.layers import assert_memory, assert_whole
-from tests.services.expected import (
-    DISK_TRAIT,
-    ENABLED_TRAIT,
-    OWN_TRAITS,
-    UNHEALTHY_TRAIT,
-)
+from tests.services.expected import DISK_TRAIT, ENABLED_TRAIT, UNHEALTHY_TRAIT
 from tests.services.process import wait_until
 
 ENABLED = {ENABLED_TRAIT}
 DISK = {DISK_TRAIT}
 CLOSED = {UNHEALTHY_TRAIT}
-
-MOST_PASSES = 5
-
-
-def own_traits(cloud, node):
-    return cloud.traits(node.name) & OWN_TRAITS
-
-
-def passes_until_open(cloud, node):
-    """Have the agent make passes until the host takes instances again."""
-    for _ in range(MOST_PASSES):
-        node.agent.pass_now()
-        if UNHEALTHY_TRAIT not in own_traits(cloud, node):
-            return
-    raise AssertionError(node.agent.log)
-
-
-@pytest.fixture
-def ram(cloud):
-    """The enabled host with a tmpfs, turned off and on by a test; it is as before then."""
-    yield cloud.ram
-    if cloud.ram.capacity != 1024:
-        turn(cloud.ram, 1024)
-    passes_until_open(cloud, cloud.ram)
-
-
-def turn(node, capacity):
-    """Edit nova.conf and restart what reads it, as an operator does; return the agent's status."""
-    node.capacity = capacity
-    node.configure('libvirt', file_backed_memory=capacity)
-    node.restart_compute()
-    node.restart_agent()
-    return node.agent.pass_now()
 
 
 def test_an_unhealthy_store(cloud, boot, create):
@@ -64,7 +26,7 @@ def test_an_unhealthy_store(cloud, boot, create):
     try:
         status = cloud.disk.agent.pass_now()
         assert 'cannot hold the capacity: 1024 MiB' in status
-        assert own_traits(cloud, cloud.disk) == ENABLED | DISK | CLOSED
+        assert cloud.own_traits(cloud.disk) == ENABLED | DISK | CLOSED
         refused = create(host='disk').show()
         assert refused['status'] == 'ERROR'
         assert 'disk is an unhealthy host' in refused['fault']['message']
@@ -78,8 +40,8 @@ def test_an_unhealthy_store(cloud, boot, create):
         assert_whole(cloud, leaving, cloud.ram, since=before)
     finally:
         filler.unlink()
-        passes_until_open(cloud, cloud.disk)
-    assert own_traits(cloud, cloud.disk) == ENABLED | DISK
+        cloud.passes_until_open(cloud.disk)
+    assert cloud.own_traits(cloud.disk) == ENABLED | DISK
     assert other.live_migrate('disk').succeeded
 
 
@@ -87,10 +49,10 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     """With guests on it the host drains, reports how far, and flips when the last is gone."""
     backed, restarted = boot(host='ram'), boot(host='ram')
     counted = backed.guest().counter()
-    status = turn(ram, 0)
+    status = ram.turn(0)
     assert 'draining' in status
     assert '2 running guests are still file-backed' in status
-    assert own_traits(cloud, ram) == ENABLED | CLOSED
+    assert cloud.own_traits(ram) == ENABLED | CLOSED
     name = backed.guest().name
     assert name in status
     # One that is stopped and started is what the host is to be: it stays where it is.
@@ -101,7 +63,7 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     status = ram.agent.pass_now()
     assert '1 running guest is still file-backed' in status
     assert 'do not live-migrate a guest that was restarted' in status
-    assert own_traits(cloud, ram) == ENABLED | CLOSED
+    assert cloud.own_traits(ram) == ENABLED | CLOSED
     assert '1 running guest is still file-backed' in ram.status('guests').stdout
     assert 'draining' in ram.status('upgrade', 'check').stdout
     assert 'ram is an unhealthy host' in create(host='ram').show()['fault']['message']
@@ -109,8 +71,8 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     assert_whole(cloud, backed, ram, since=counted, file_backed=True)
     assert backed.live_migrate().succeeded
     assert_whole(cloud, backed, cloud.disk, since=counted)
-    passes_until_open(cloud, ram)
-    assert own_traits(cloud, ram) == set()
+    cloud.passes_until_open(ram)
+    assert cloud.own_traits(ram) == set()
     assert cloud.memory('ram')['total'] > 1024
     counted = restarted.guest().counter()
     assert restarted.live_migrate().succeeded
@@ -119,15 +81,15 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     plain = boot(host='ram')
     assert_whole(cloud, plain, ram)
     counted = plain.guest().counter()
-    status = turn(ram, 1024)
+    status = ram.turn(1024)
     assert '1 running guest is not file-backed' in status
-    assert own_traits(cloud, ram) == CLOSED
+    assert cloud.own_traits(ram) == CLOSED
     assert 'ram is an unhealthy host' in create(host='ram').show()['fault']['message']
     assert 'disk is a host with file-backed' in plain.live_migrate('disk').details
     assert plain.live_migrate().succeeded
     assert_whole(cloud, plain, cloud.plain, since=counted)
-    passes_until_open(cloud, ram)
-    assert own_traits(cloud, ram) == ENABLED
+    cloud.passes_until_open(ram)
+    assert cloud.own_traits(ram) == ENABLED
     assert cloud.memory('ram')['total'] == 1024
     assert_whole(cloud, boot(host='ram'), ram)
 
@@ -152,7 +114,7 @@ def test_the_hook_is_the_last_check(cloud, create):
         node.agent.child.send_signal(signal.SIGCONT)
         assert 'disabled' in node.agent.pass_now()
         assert node.agent.log_lines('as in the edited nova.conf and in the report of nova-compute')
-        assert own_traits(cloud, node) == set()
+        assert cloud.own_traits(node) == set()
         server = create(host='ram')
         assert server.status == 'ACTIVE'
         assert_memory(server.guest(node), file_backed=False)
@@ -161,7 +123,7 @@ def test_the_hook_is_the_last_check(cloud, create):
         node.agent.child.send_signal(signal.SIGCONT)
         node.configure('libvirt', file_backed_memory=node.capacity)
         node.restart_compute()
-        passes_until_open(cloud, node)
+        cloud.passes_until_open(node)
     assert cloud.memory('ram')['total'] == node.capacity
 
 
@@ -203,10 +165,10 @@ AWAY = 60.0
 def assert_nothing_wrong(cloud, servers):
     """Placement holds what it should, and the servers are whole."""
     for node in (cloud.disk, cloud.ram):
-        assert own_traits(cloud, node) == (ENABLED | DISK if node is cloud.disk else ENABLED)
+        assert cloud.own_traits(node) == (ENABLED | DISK if node is cloud.disk else ENABLED)
         assert cloud.memory(node.name)['total'] == node.capacity
         assert cloud.memory(node.name)['reserved'] == 0
-    assert own_traits(cloud, cloud.plain) == set()
+    assert cloud.own_traits(cloud.plain) == set()
     for server, counted in servers.items():
         assert_whole(cloud, server, server.node, since=counted)
 
