@@ -162,7 +162,7 @@ def test_commands(written, text):
         assert [line for line in err.splitlines() if not line.startswith('fbm-')] == []
 
 
-@SETTINGS
+@hypothesis.settings(SETTINGS, max_examples=SETTINGS.max_examples // 2)
 @hypothesis.given(text=CONFIGURATIONS)
 def test_doctor(written, text):
     """A file that can be read gives all checks, and no check ends the others."""
