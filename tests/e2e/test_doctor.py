@@ -5,7 +5,7 @@ import json
 
 from tests.e2e.cloud import ComputeHost
 from tests.e2e.host import HOOK
-from tests.e2e.lab.domain import FILE_BACKED, Domain
+from tests.e2e.lab.domain import FILE_BACKED, Domain, MemoryBacking
 from tests.e2e.lab.store import Tmpfs
 
 SUCCESS, FAILURE = 0, 2
@@ -16,6 +16,11 @@ def examine(compute):
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)['checks']
     return done.returncode, {check['check']: check for check in found}
+
+
+def define(host, domain):
+    """Make it known to libvirt for good, as Nova does."""
+    host.virsh('define', '/dev/stdin', stdin=domain.xml())
 
 
 def test_from_installed_to_broken(boot, make_host, placement):
@@ -31,7 +36,9 @@ def test_from_installed_to_broken(boot, make_host, placement):
         assert 'systemctl reload libvirtd' in done.stdout
         host.stop_libvirtd()
         host.start_libvirtd()
-        boot(host, Domain(backing=FILE_BACKED))
+        guest = Domain(backing=FILE_BACKED)
+        boot(host, guest)
+        define(host, guest)
 
         status, checks = examine(own)
         assert {name: one['result'] for name, one in checks.items()} == dict.fromkeys(
@@ -41,8 +48,12 @@ def test_from_installed_to_broken(boot, make_host, placement):
 
         host.unmount()
         host.path(f'{HOOK}.py').unlink()
+        in_huge_pages = Domain(backing=MemoryBacking(huge_pages=2048))
+        define(host, in_huge_pages)
         status, checks = examine(own)
         assert status == FAILURE
         broken = {name: one for name, one in checks.items() if one['result'] == FAILURE}
-        assert set(broken) == {'Store', 'libvirt hook'}
+        assert set(broken) == {'Store', 'Guest restarts', 'libvirt hook'}
+        named = f'1 guest with a page size (hw:mem_page_size): {in_huge_pages.name} '
+        assert named in broken['Guest restarts']['details']
         assert 'fbm-status hook install' in broken['libvirt hook']['details']

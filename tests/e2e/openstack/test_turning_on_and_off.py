@@ -185,3 +185,35 @@ def test_turning_off(cloud, ram, boot):
         assert_whole(cloud, server, cloud.disk)
     staying.counting_guest()
     assert_whole(cloud, staying, ram)
+
+
+def test_guests_that_were_overlooked(cloud, ram, boot):
+    """Nova does not start them again on the host; the doctor's way out works."""
+    ram.turn(0)
+    cloud.passes_until_open(ram)
+    cloud.flavor('small', **{'hw:mem_page_size': 'small'})
+    running, stopped = boot('small', host='ram'), boot('small', host='ram')
+    stopped.act('os-stop')
+    stopped.wait_for('SHUTOFF')
+    ram.turn(1024)
+    found = ram.status('upgrade', 'check', '--json').stdout
+    assert (
+        'these guests cannot be started here again, so do not stop them: 2 guests with a page size'
+    ) in found
+    stopped.act('os-start')
+    assert not stopped.last('start').succeeded
+    assert stopped.settled()['status'] == 'SHUTOFF'
+    for server in (running, stopped):
+        server.act('migrate')
+    for server in (running, stopped):
+        server.wait_for('VERIFY_RESIZE')
+        server.act('confirmResize')
+    wait_until(lambda: running.status == 'ACTIVE', 'confirmed')
+    wait_until(lambda: stopped.status == 'SHUTOFF', 'confirmed')
+    stopped.act('os-start')
+    for server in (running, stopped):
+        server.wait_for('ACTIVE')
+        server.counting_guest()
+        assert_whole(cloud, server, cloud.plain)
+    cloud.passes_until_open(ram)
+    assert 'cannot be started here again' not in ram.status('upgrade', 'check', '--json').stdout
