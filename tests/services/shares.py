@@ -14,7 +14,7 @@ SHARE = '5c23a6f1-3a0e-4a8b-9f0f-7f4a1c0d2e11'
 _VERSION = {
     'id': 'v2.0',
     'status': 'CURRENT',
-    'version': '2.85',
+    'version': '2.200',
     'min_version': '2.0',
     'links': [{'rel': 'self', 'href': '/v2/'}],
 }
