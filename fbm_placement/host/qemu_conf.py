@@ -16,7 +16,20 @@ DEFAULT_USERS = ('libvirt-qemu', 'qemu')
 DAEMONS = frozenset({'libvirtd', 'virtqemud'})
 """The programs that run guests: the one for all, and the one of libvirt's modular daemons."""
 
-_SETTING = re.compile(r"""^\s*(\w+)\s*=\s*(["'])(.*?)\2""", re.MULTILINE)
+# The grammar of src/util/virconf.c. A triple quote is one if four more characters follow.
+_COMMENT = re.compile(r'[ \t\r\n]*#[^\r\n]*')
+_NAME = re.compile(r'[ \t\r\n]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=[ \t]*')
+_STRING = re.compile(
+    r"""'([^'\r\n]*)'"""
+    r'''|(?=.{7})"""(.*?)"""'''
+    r'|"([^"\r\n]*)"',
+    re.DOTALL,
+)
+_NUMBER = re.compile(r'[+-]?[0-9]+')
+_AFTER_VALUE = re.compile(r'[ \t]*(?:#[^\r\n]*)?')
+_SEPARATOR = re.compile(r'[ \t]*(?:\Z|[;\r\n][ \t\r\n]*)')
+_BLANK = re.compile(r'[ \t\r\n]*')
+_LIST_END = re.compile(r'\]')
 
 
 @dataclass(frozen=True)
@@ -40,10 +53,13 @@ class QemuConf:
 
 
 def read_qemu_conf(path: str = QEMU_CONF) -> QemuConf:
-    """Return its settings, without a file the defaults; HostError: it can't be read."""
+    """Return its settings, of several the first as libvirt does; without a file the defaults.
+
+    :raises HostError: there is one, but it can't be read, or libvirt could not read it
+    """
     try:
-        with open(path, encoding='utf-8', errors='surrogateescape') as file:
-            lines = _SETTING.findall(file.read())
+        with open(path, encoding='utf-8', errors='surrogateescape', newline='') as file:
+            text = file.read()
     except FileNotFoundError:
         return QemuConf()
     except OSError as exc:
@@ -52,9 +68,64 @@ def read_qemu_conf(path: str = QEMU_CONF) -> QemuConf:
             'with CAP_DAC_READ_SEARCH (as the unit does), or set '
             '[file_backed_memory]memory_backing_dir'
         ) from exc
-    found = {name: value for name, _, value in reversed(lines)}
-    directory = found.get('memory_backing_dir') or DEFAULT_MEMORY_BACKING_DIR
+    try:
+        found = parse(text)
+    except (ValueError, RecursionError) as exc:
+        raise _refused(path, exc) from exc
+    for name in ('memory_backing_dir', 'user'):
+        if found.get(name, '') is None:
+            raise _refused(path, f'{name} is not a text in quotes')
+    # libvirt appends /libvirt/qemu to whatever the directory is.
+    directory = found.get('memory_backing_dir', DEFAULT_MEMORY_BACKING_DIR) or '/'
     return QemuConf(directory, found.get('user') or None)
+
+
+def _refused(path: str, reason: object) -> errors.HostError:
+    return errors.HostError(
+        f'{path}: {reason}; libvirtd does not start with that: correct it, then restart libvirtd'
+    )
+
+
+def parse(text: str) -> dict[str, str | None]:
+    """Return the settings, of several the first; None: its value is a number or a list.
+
+    :raises ValueError: libvirt could not read it
+    """
+    found: dict[str, str | None] = {}
+    at = 0
+    while at < len(text):
+        if comment := _COMMENT.match(text, at):
+            at = comment.end()
+        else:
+            name = _expect(_NAME, text, at)
+            value, at = _value(text, name.end())
+            found.setdefault(name[1], value)
+            at = _expect(_AFTER_VALUE, text, at).end()
+        at = _expect(_SEPARATOR, text, at).end()
+    return found
+
+
+def _value(text: str, at: int) -> tuple[str | None, int]:
+    """Return a string, None for another value, and where the value ends."""
+    if string := _STRING.match(text, at):
+        return string[string.lastindex or 0].partition('\0')[0], string.end()
+    if not text.startswith('[', at):
+        return None, _expect(_NUMBER, text, at).end()
+    at = _expect(_BLANK, text, at + 1).end()
+    while not text.startswith(']', at):
+        at = _expect(_BLANK, text, _value(text, at)[1]).end()
+        if text.startswith(',', at):
+            at = _expect(_BLANK, text, at + 1).end()
+        elif not text.startswith(']', at):
+            break
+    return None, _expect(_LIST_END, text, at).end()
+
+
+def _expect(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
+    if match := pattern.match(text, at):
+        return match
+    line = text.count('\n', 0, at) + 1
+    raise ValueError(f'line {line} is not NAME = VALUE')
 
 
 def dram_mib() -> int | None:
