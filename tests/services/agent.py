@@ -13,14 +13,11 @@ from typing import Any, Self
 
 from tests.services.nova_compute import NovaCompute
 from tests.services.nova_conf import NovaConf, admin_token
-from tests.services.process import ChildProcess, child_environment, program, run
+from tests.services.process import PATIENCE, ChildProcess, child_environment, program, run
 from tests.services.store import CAPACITY_MIB, small_store
 
 CAPACITY = CAPACITY_MIB
 """[libvirt]file_backed_memory of the hosts here, MiB."""
-
-TIMEOUT = 30.0
-"""Seconds. Nothing here takes that long, unless it never comes."""
 
 
 class AgentHost(NovaConf):
@@ -68,7 +65,7 @@ class AgentHost(NovaConf):
 
     def run_argv(self, argv: list[str]) -> 'Ended':
         environment = self.environment()
-        return Ended(run(argv, environment=environment, cwd=self.directory, timeout=TIMEOUT))
+        return Ended(run(argv, environment=environment, cwd=self.directory, timeout=PATIENCE))
 
     def child(self, *flags: str, **extra: str) -> ChildProcess:
         return ChildProcess(
@@ -178,7 +175,7 @@ class Daemon:
 
     def wait_until(self, happened: Callable[[], Any], what: str) -> None:
         """Wait until it has happened; the agent has to run all the time."""
-        self.child.wait_until(happened, what, TIMEOUT)
+        self.child.wait_until(happened, what)
 
     def reload(self) -> int:
         """Send SIGHUP; return the number of messages that came before."""
@@ -195,4 +192,4 @@ class Daemon:
     def terminate(self) -> tuple[int, float]:
         start = time.monotonic()
         self.child.send_signal(signal.SIGTERM)
-        return self.child.wait(TIMEOUT), time.monotonic() - start
+        return self.child.wait(), time.monotonic() - start

@@ -11,7 +11,7 @@ from typing import Any
 from keystoneauth1 import session as keystone_session
 from keystoneauth1.identity import v3
 
-from tests.services.process import program, run_to_the_end
+from tests.services.process import PATIENCE, program, run_to_the_end
 from tests.services.server import Server, write_ini
 
 REGION = 'RegionOne'
@@ -51,7 +51,7 @@ class Account:
             project_name=self.project_name,
             project_domain_name=DOMAIN,
         )
-        session = keystone_session.Session(login, timeout=30)
+        session = keystone_session.Session(login, timeout=PATIENCE)
         # No proxy setting of the caller concerns a server on loopback.
         session.session.trust_env = False
         return session

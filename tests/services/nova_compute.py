@@ -13,6 +13,8 @@ from typing import Any
 
 import requests
 
+from tests.services.process import PATIENCE
+
 Inventory = dict[str, Any]
 """One resource class: the six fields."""
 
@@ -31,8 +33,6 @@ DRIVER_TRAITS = frozenset(
 )
 
 LATEST = '1.39'
-# Generous: on a loaded machine SQLite takes its time; a test that hangs must still end.
-TIMEOUT = 30.0
 # As in Nova: a conflict is met with a fresh view, this often.
 ATTEMPTS = 4
 
@@ -284,7 +284,7 @@ class NovaCompute:
                 'OpenStack-API-Version': f'placement {version}',
                 'X-Auth-Token': token,
             },
-            timeout=TIMEOUT,
+            timeout=PATIENCE,
         )
         if not response.ok:
             raise ComputeError(response)

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tests.services.keystone import Account
-from tests.services.process import child_environment, program, run
-
-# It imports half of OpenStack: 1 to 2 s a call, more on a loaded machine.
-TIMEOUT = 60.0
+from tests.services.process import PATIENCE, child_environment, program, run
 
 
 class CommandError(RuntimeError):
@@ -39,7 +36,7 @@ class OpenStackCommand:
             COLUMNS='200',
         )
         argv = [program('openstack'), *arguments]
-        done = run(argv, environment=environment, timeout=TIMEOUT)
+        done = run(argv, environment=environment, timeout=PATIENCE)
         if done.returncode:
             command = ' '.join(['openstack', *arguments])
             raise CommandError(f'{command}: {done.returncode}\n{done.stderr.strip()}')

@@ -36,6 +36,9 @@ except OSError as error:
     sys.exit(127)
 """
 
+PATIENCE = 90.0
+"""Seconds that one thing may take on a busy machine; what happens sooner waits no longer."""
+
 
 class ProcessError(RuntimeError):
     """A child process did not do what was expected of it."""
@@ -89,7 +92,7 @@ def tethered(argv: Sequence[str]) -> list[str]:
 def wait_until(
     happened: Callable[[], object],
     what: str,
-    timeout: float = 30.0,
+    timeout: float = PATIENCE,
     child: 'ChildProcess | None' = None,
 ) -> None:
     """Poll until `happened()` is true.
@@ -115,7 +118,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: str = '',
-    timeout: float = 30.0,
+    timeout: float = PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         tethered(argv),
@@ -198,17 +201,19 @@ class ChildProcess:
             log.seek(self._log_start)
             return log.read().decode(errors='replace')
 
-    def wait_until(self, happened: Callable[[], object], what: str, timeout: float = 30.0) -> Self:
+    def wait_until(
+        self, happened: Callable[[], object], what: str, timeout: float = PATIENCE
+    ) -> Self:
         """Poll until `happened()` is true; an early end or a timeout shows the end of the log."""
         wait_until(happened, what, timeout, self)
         return self
 
-    def wait_for_output(self, text: str, *, after: int = 0, timeout: float = 30.0) -> Self:
+    def wait_for_output(self, text: str, *, after: int = 0, timeout: float = PATIENCE) -> Self:
         return self.wait_until(
             lambda: text in self.output[after:], f'{text!r} in its log', timeout
         )
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -246,7 +251,7 @@ def run_to_the_end(
     log: Path,
     *,
     environment: Mapping[str, str] | None = None,
-    timeout: float = 60.0,
+    timeout: float = PATIENCE,
 ) -> None:
     with ChildProcess(argv, log, environment=environment) as child:
         if status := child.wait(timeout):

@@ -74,7 +74,7 @@ class Server:
         return self
 
     def wait(self) -> None:
-        self.child.wait_for_output(serving(self.port), timeout=90)
+        self.child.wait_for_output(serving(self.port))
 
     def stop(self) -> None:
         self.child.stop()

@@ -12,7 +12,7 @@ from typing import Self
 from tests.e2e.lab import kernel
 from tests.e2e.lab.domain import Domain, MemoryBacking
 from tests.e2e.lab.host import LibvirtHost
-from tests.services.process import ProcessError, wait_until
+from tests.services.process import PATIENCE, ProcessError, wait_until
 
 # QEMU writes here as itself, whoever it runs as.
 _DUMPS = '/var/lib/libvirt/qemu/dump'
@@ -112,15 +112,17 @@ class Guest:
             return _has_pattern(file.read(kernel.PATTERN_END - kernel.PATTERN_START))
 
     def counts(self, *, since: int | None = None) -> bool:
-        """Whether the counter goes on, from here or from an earlier value, within 10 seconds."""
+        """Whether the counter goes on, from here or from an earlier value, within 30 seconds."""
         start = self.counter() if since is None else since
         try:
-            self.wait_until(lambda: self.counter() > start, 'counting')
+            self.wait_until(lambda: self.counter() > start, 'counting', timeout=30.0)
         except ProcessError:
             return False
         return True
 
-    def wait_until(self, happened: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+    def wait_until(
+        self, happened: Callable[[], bool], what: str, timeout: float = PATIENCE
+    ) -> None:
         wait_until(happened, f'{self.name} {what}', timeout)
 
     # -- what is done to it -----------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Self
 from tests.e2e.lab import domain, kernel
 from tests.e2e.lab.namespaces import HostProcess, Namespaces
 from tests.e2e.lab.store import Store
-from tests.services.process import ProcessError
+from tests.services.process import PATIENCE, ProcessError
 
 MEMORY_BACKING_DIR = '/var/lib/nova/ram'
 
@@ -120,7 +120,7 @@ class LibvirtHost:
     # -- processes --------------------------------------------------------------------------------
 
     def run(
-        self, *argv: str, check: bool = True, stdin: str = '', timeout: float = 30.0
+        self, *argv: str, check: bool = True, stdin: str = '', timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
         return self.namespaces.run(*argv, check=check, stdin=stdin, timeout=timeout)
 
@@ -130,7 +130,7 @@ class LibvirtHost:
         return self.namespaces.process(argv, log, environment=environment)
 
     def virsh(
-        self, *arguments: str, check: bool = True, stdin: str = '', timeout: float = 60.0
+        self, *arguments: str, check: bool = True, stdin: str = '', timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
         return self.run(
             'virsh', '-c', 'qemu:///system', *arguments, check=check, stdin=stdin, timeout=timeout
@@ -146,7 +146,7 @@ class LibvirtHost:
             raise ProcessError(f'{self.name}: libvirtd was not started')
         return self._libvirtd
 
-    def start_libvirtd(self, timeout: float = 30.0) -> None:
+    def start_libvirtd(self, timeout: float = PATIENCE) -> None:
         # What a service manager gives it; it hands the PATH on to the hooks.
         environment = {'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'}
         log = self.directory / 'libvirtd.log'

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from tests.services.process import ChildProcess, ProcessError, run, wait_until
+from tests.services.process import PATIENCE, ChildProcess, ProcessError, run, wait_until
 
 # The first process: it takes the orphans, and with SIGCHLD ignored the kernel buries them.
 _INIT = """
@@ -109,7 +109,7 @@ class Namespaces:
         return [sys.executable, '-I', '-S', '-c', _ENTER, str(self.first), directory, *argv]
 
     def run(
-        self, *argv: str, check: bool = True, stdin: str = '', timeout: float = 30.0
+        self, *argv: str, check: bool = True, stdin: str = '', timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
         done = run(self.entering(argv), stdin=stdin, timeout=timeout)
         if check and done.returncode:
@@ -146,7 +146,7 @@ class HostProcess(ChildProcess):
         return self.process.wait()
 
 
-def _only_child(parent: int, timeout: float = 5.0) -> int:
+def _only_child(parent: int, timeout: float = PATIENCE) -> int:
     children = Path(f'/proc/{parent}/task/{parent}/children')
     wait_until(children.read_text, f'process {parent} has a child', timeout)
     return int(children.read_text().split()[0])

@@ -11,7 +11,8 @@ from tests.services.keystone import Account
 from tests.services.process import ProcessError, wait_until
 
 LATEST = '2.96'
-TIMEOUT = 60.0
+TIMEOUT = 180.0
+"""Seconds that a task of Nova may take on a busy machine."""
 
 _FINAL = ('completed', 'error', 'failed', 'cancelled')
 """Of a live migration."""

@@ -38,7 +38,7 @@ class RabbitMQ:
         self.child.start()
 
     def wait(self) -> None:
-        self.child.wait_for_output('Server startup complete', timeout=60)
+        self.child.wait_for_output('Server startup complete', timeout=180)
 
     def kill(self) -> None:
         """End it at once. Its own way takes seconds, and its data are needed no more."""

@@ -86,7 +86,7 @@ class Cloud:
         control.wait_for('keystone', 'placement')
         control.broker.wait()
         # nova-compute gives up on a conductor that isn't there, and does not start.
-        control.conductor.wait_for_output(UP, timeout=60)
+        control.conductor.wait_for_output(UP, timeout=180)
         for node in self.nodes.values():
             node.compute.start()
         control.wait_for('nova', 'glance', 'network', 'shares')
@@ -100,7 +100,7 @@ class Cloud:
             node.start_agent(wait=False)
         for node in self.nodes.values():
             node.agent.wait_for('READY')
-        control.scheduler.wait_for_output(UP, timeout=60)
+        control.scheduler.wait_for_output(UP, timeout=180)
         wait_until(self._all_hosts_known, 'all hosts in the cell')
         self.up_since = time.monotonic()
 

@@ -138,7 +138,7 @@ class ComputeNode(FbmHost):
     # -- what runs there --------------------------------------------------------------------------
 
     def wait_for_compute(self) -> None:
-        self.compute.wait_for_output(UP, timeout=90)
+        self.compute.wait_for_output(UP, timeout=180)
 
     def restart_compute(self) -> None:
         self.compute.kill()

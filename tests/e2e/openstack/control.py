@@ -109,7 +109,7 @@ class ControlPlane:
                 'transport_url': self.broker.url,
                 'state_path': self.folder['nova'],
                 'use_stderr': True,
-                'rpc_response_timeout': 20,
+                'rpc_response_timeout': 60,
                 'report_interval': 2,
                 'periodic_fuzzy_delay': 0,
                 'default_log_levels': 'amqp=WARN,keystoneauth=WARN,oslo.messaging=INFO,'
@@ -191,7 +191,7 @@ class ControlPlane:
         if self.scheduler.running:
             self.scheduler.kill()
         self.scheduler.start()
-        self.scheduler.wait_for_output(UP, timeout=60)
+        self.scheduler.wait_for_output(UP, timeout=180)
 
     def kill(self) -> None:
         children = [self.conductor, self.scheduler, *(api.child for api in self.apis.values())]
