@@ -41,22 +41,22 @@ class _JournalFormatter(logging.Formatter):
 _NO_USERINFO = _NoUserinfo()
 
 
-def to_stderr(conf: cfg.ConfigOpts, prog: str) -> None:
-    """Log warnings to stderr, for a command that an operator runs.
+def to_stderr(conf: cfg.ConfigOpts | None, prog: str) -> None:
+    """Log warnings to stderr: before nova.conf is read, and for a command that an operator runs.
 
     Not into nova.conf's log_dir: root would leave a file there that the service, which runs as
     nova, can't write.
     """
     debug, wrong = False, ''
     try:
-        debug = conf.debug
+        debug = conf is not None and conf.debug
     except cfg.Error as exc:
         wrong = _wrong('debug', exc)
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if debug else logging.WARNING,
         format=f'{prog}: %(levelname)s: %(message)s',
-        force=True,  # oslo.log has put a handler of its own there
+        force=True,
     )
     _finish(wrong)
 

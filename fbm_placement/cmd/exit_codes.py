@@ -19,6 +19,7 @@ INTERRUPTED = 130
 
 def run(prog: str, function: Callable[[], int]) -> int:
     """Return the exit code of ``function``; its errors are printed, each reason on a line."""
+    logs.to_stderr(None, prog)
     try:
         return function()
     except errors.ConfigurationError as exc:

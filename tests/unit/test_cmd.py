@@ -298,17 +298,19 @@ def test_a_wrong_logging_option_stops_no_service(host, placement, service, line,
     assert 'Ready: enabled' in logged
 
 
-def test_a_reason_in_the_journal_has_its_level(host, placement, tmp_path, monkeypatch):
-    """The line that ends the service is an error there."""
-    host('[libvirt]\nvirt_type = lxc\nfile_backed_memory = 7\n')
+def test_a_reason_in_the_journal_has_its_level(host, home, placement, tmp_path, monkeypatch):
+    """An error ends the service; oslo.config warns, once in a process, before there is a log."""
+    host('')
+    home.write('[libvirt]\nvirt_type = lxc\nfile_backed_memory = 7\n[DEFAULT]\nlogdir = /none\n')
     with (tmp_path / 'journal').open('w') as stream, monkeypatch.context() as patch:
         status = os.fstat(stream.fileno())
         patch.setenv('JOURNAL_STREAM', f'{status.st_dev}:{status.st_ino}')
         patch.setattr('sys.stderr', stream)
         assert command.main(['--once']) == 2
     lines = (tmp_path / 'journal').read_text().splitlines()
-    assert lines
-    assert all(line.startswith('<3>fbm-agent: [') for line in lines)
+    assert lines[0].startswith('<4>fbm-agent: WARNING: Deprecated: Option "logdir"')
+    assert len(lines) == 4
+    assert all(line.startswith('<3>fbm-agent: [') for line in lines[1:])
 
 
 @pytest.fixture
