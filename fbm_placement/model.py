@@ -109,8 +109,10 @@ class Inventory:
 class HostFacts:
     """What was observed on the host itself."""
 
-    store_is_disk: bool = True
-    """The store is neither tmpfs nor hugetlbfs, or its kind is unknown."""
+    store_is_disk: bool | None = True
+    """The store is neither tmpfs nor hugetlbfs, or its place is unknown; None: it is not there."""
+    settling: bool = False
+    """The store has not been fit since the start: it may be mounted soon."""
     draining: bool = False
     """Guests of the other state than the configured one run here, or may do so."""
     guests_enabled: bool | None = None

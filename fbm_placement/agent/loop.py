@@ -49,6 +49,7 @@ class Loop:
         self._uniform = uniform
         self._succeeded = False
         self._failures = 0
+        self._settling = 0
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT; ConfigurationError: ``[placement]`` can't be used."""
@@ -89,7 +90,12 @@ class Loop:
             self._notifier.ready(STATUS=status)
         else:
             self._notifier.send(STATUS=status)
-        return after_success(self._agent.options.interval, first, self._uniform)
+        interval = self._agent.options.interval
+        wait = after_success(interval, first, self._uniform)
+        self._settling = self._settling + 1 if facts.settling else 0
+        if facts.settling:
+            wait = min(wait, after_failure(self._settling, interval, None, self._uniform))
+        return wait
 
     def _failed(self, exc: Failure, facts: HostFacts) -> float:
         notices, interval = self._agent.notices, self._agent.options.interval

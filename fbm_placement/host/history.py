@@ -18,7 +18,7 @@ class History:
         state = None
         with contextlib.suppress(errors.HostError):
             state = state_file.read(state_file.path(), None)
-        self.store = Hysteresis('store', 3, state.store_recovery if state else None)
+        self.store = Hysteresis('store', 3, state.store_recovery if state else None, settles=True)
         # A guest that restarts has no process for a moment; the host is not yet without it.
         self.draining = Hysteresis(draining.KEY, 2, state.drain_recovery if state else None)
         self.draining_uuids = state.may_restart if state else ()

@@ -80,8 +80,9 @@ class HostObserver:
             problems += hook_status.problems(options.hook_mode, self._hooks_dir)
             facts = replace(
                 facts,
-                store_is_disk=store.is_disk if store else True,
+                store_is_disk=store_rules.is_disk(store) if store else True,
                 unhealthy=(*facts.unhealthy, *self._history.store.after(problems)),
+                settling=self._history.store.settling,
             )
         history = self._history
         recoveries = history.store.recovery, history.draining.recovery
@@ -111,6 +112,8 @@ class HostObserver:
         except errors.HostError as exc:
             if path is None:
                 return None, (Problem('qemu.conf', str(exc)),)
+        if (problem := store_rules.misplaced(path)) is not None:
+            return None, (problem,)
 
         def check(path: str) -> tuple[Store, tuple[Problem, ...]]:
             store = observe_store(path, guests, self._store_probe)

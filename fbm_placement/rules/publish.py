@@ -76,6 +76,8 @@ def target(settings: Settings, facts: HostFacts) -> Target:
         return Target(inventory, traits | enabled, disk) if on else Target(inventory, traits)
     if not settings.enabled:
         return WITHDRAWN
+    if facts.store_is_disk is None:
+        return Target(inventory, traits | enabled, disk)
     return Target(inventory, traits | enabled | (disk if facts.store_is_disk else frozenset()))
 
 

@@ -34,6 +34,23 @@ def problems(
     return (*_directories(store, qemu_uids, trusted_uids), *_contents(store, capacity_mib))
 
 
+def misplaced(path: str) -> Problem | None:
+    """Return why no store belongs there, which the agent's unit would not see (PrivateTmp=)."""
+    if not path.startswith(('/tmp/', '/var/tmp/')):  # noqa: S108 - refused
+        return None
+    return Problem(
+        'temporary',
+        f'the store {path} is in a directory for temporary files, from which systemd-tmpfiles '
+        'removes what is old, and of which each service has its own: mount it elsewhere, such as '
+        'on /srv/fbm, name that as memory_backing_dir, then restart libvirtd',
+    )
+
+
+def is_disk(store: Store) -> bool | None:
+    """Return whether the store is a disk; None: what is there is not the store, or not seen."""
+    return store.is_disk if _not_mounted(store) is None else None
+
+
 def _not_mounted(store: Store) -> Problem | None:
     path, seen = store.path, store.mount.mount_point if store.mount else None
     expected = store.expected_mount or ''

@@ -41,7 +41,7 @@ def unit():
 EXPECTED = """
 # With nova-compute: started, stopped and restarted.
 [Unit]
-After=nova-compute.service
+After=nova-compute.service libvirtd.service virtqemud.service
 PartOf=nova-compute.service
 # Up again after any crash, but not after "the configuration forbids to run".
 StartLimitIntervalSec=0
@@ -95,6 +95,7 @@ def test_settings(unit):
         'InaccessiblePaths',  # the store may be mounted anywhere
         'MountFlags',  # "private" would hide a store that is mounted later
         'RemoveIPC',  # the user is nova-compute's too
+        'PrivateDevices',  # the store may be a hugetlbfs under /dev
         'StartLimitBurst',
     ],
 )

@@ -298,6 +298,14 @@ def test_ready_without_a_good_pass(world):
     assert world.passes == [0, 1, 3, 7, 15, 31, 40]
 
 
+def test_a_store_that_is_not_fit_from_the_start_is_watched_closely(world):
+    """It may be mounted soon; later it gets no more attention than any other."""
+    world.facts = HostFacts(settling=True, unhealthy=(Problem('store', 'not there'),))
+    world.signals = {200: 'stop'}
+    run(world)
+    assert world.passes == [0, 1, 3, 7, 15, 31, 61, 91, 121, 151, 181]
+
+
 def test_no_status_stays_when_the_configuration_cannot_be_used(world):
     world.results = [GOOD, errors.ConfigurationError(['[placement]: wrong'])]
     notifier = KeptMessages(world.clock)

@@ -99,6 +99,33 @@ def test_a_host_without_a_problem(world):
     assert not world.facts().store_is_disk
 
 
+def test_a_store_that_is_mounted_late_is_healthy_with_the_first_check(world):
+    """Until then its kind is not known: what is there is another filesystem, or none."""
+    good = world.store
+    for store in (
+        Store('/srv/fbm', expected_mount='/srv/fbm'),
+        replace(good, mount=Mount('/', 'ext4', 'sda1')),
+        replace(good, error='it does not answer'),
+    ):
+        world.store = store
+        facts = world.facts()
+        assert (facts.settling, facts.store_is_disk, len(facts.unhealthy)) == (True, None, 1)
+    world.store = good
+    assert world.facts() == HostFacts()
+
+
+@pytest.mark.parametrize('directory', ['/tmp/ram', '/var/tmp/a/b'])
+def test_a_directory_for_temporary_files_is_no_store(world, directory):
+    """By its path: a service sees another directory there, and the doctor none of its own."""
+    facts = world.view(options=replace(OPTIONS, memory_backing_dir=directory)).facts
+    assert facts.unhealthy[0].text.startswith(
+        f'the store {directory} is in a directory for temporary files, from which systemd-tmpfiles'
+    )
+    assert world.asked == []
+    world.view(options=replace(OPTIONS, memory_backing_dir='/srv/tmp/ram'))
+    assert world.asked == [('/srv/tmp/ram',)]
+
+
 def test_half_a_hook_closes_an_enabled_host(world):
     """It would refuse what comes; and three checks without that open the host again."""
     install.install(str(world.hooks))

@@ -28,6 +28,22 @@ def test_a_problem_counts_at_once_and_ends_after_enough_good_checks():
     assert store.after(()) == ()
 
 
+def test_a_problem_from_the_start_ends_with_the_first_good_check():
+    """A host that boots is no host that flaps."""
+    store = Hysteresis('store', 3, settles=True)
+    assert [store.after(FULL), store.settling] == [FULL, True]
+    assert [store.after(FULL), store.settling] == [FULL, True]
+    assert [store.after(()), store.settling, store.recovery] == [(), False, None]
+    assert store.after(FULL) == FULL
+    assert [store.after(()), store.settling] == [recovering(1, 3), False]
+
+
+def test_a_problem_of_an_earlier_process_is_none_from_the_start():
+    store = Hysteresis('store', 3, Recovery('full', 0), settles=True)
+    assert not store.settling
+    assert store.after(()) == recovering(1, 3)
+
+
 def test_a_recovery_continues_in_the_next_process():
     """A restart of the agent ends no problem, and single passes end it after enough of them."""
     first = Hysteresis('store', 2)

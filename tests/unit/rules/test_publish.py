@@ -66,6 +66,13 @@ def test_traits_of_a_host(settings: Settings, facts: HostFacts, own_traits: set[
     assert publish.target(settings, facts).traits(FOREIGN) == FOREIGN | own_traits
 
 
+@pytest.mark.parametrize('kind', [NONE, DISK])
+def test_the_kind_of_a_store_that_is_not_there_stays_as_it_was(kind: frozenset[str]) -> None:
+    """A tmpfs that is not mounted yet is no disk, and an unmounted disk is none the less one."""
+    goal = publish.target(ENABLED, HostFacts(store_is_disk=None, unhealthy=FULL))
+    assert goal.traits(FOREIGN | kind) == FOREIGN | FBM | CLOSED | kind
+
+
 @pytest.mark.parametrize('state', [NONE, FBM | DISK, FBM])
 @pytest.mark.parametrize('settings', [ENABLED, DISABLED])
 def test_a_draining_host_keeps_its_published_state(
