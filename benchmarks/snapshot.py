@@ -7,7 +7,7 @@ import tracemalloc
 from collections.abc import Callable
 
 from benchmarks.measurement import Measurement, least_ms
-from fbm_filters.placement import ensured_traits, snapshots
+from fbm_filters.placement import providers_by_trait
 from fbm_placement.constants import (
     MICROVERSION,
     OWN_TRAITS,
@@ -48,11 +48,8 @@ def _measure(placement: LonePlacement) -> list[Measurement]:
     def plain_gets() -> int:
         return sum(len(placement.client.get(url, version=MICROVERSION).content) for url in urls)
 
-    traits = ensured_traits(3600)
-    traits.get(placement.context)
-
     def take() -> object:
-        return snapshots(traits, 60).get(placement.context)
+        return providers_by_trait(placement.context)
 
     read = plain_gets()
     take()

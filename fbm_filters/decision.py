@@ -5,8 +5,6 @@ An unexpected error never stops a request that has nothing to do with file-backe
 never lets one through that has.
 """
 
-from dataclasses import replace
-
 from nova import exception
 from nova.context import RequestContext
 from nova.objects.request_spec import RequestSpec
@@ -33,23 +31,23 @@ def answer_for(context: RequestContext, spec: RequestSpec, policy: Policy) -> An
 
     A refusal that a user reads has no details of a failure: the log has them.
     """
-    uuid = spec.instance_uuid
+    named = described(spec)
     try:
         asked = facts.read(spec)
     except exception.NovaException as exc:
         # Nova finds the request itself wrong, and would a few lines later with this message.
         return Answer((), refusal=str(exc))
     except Exception:
-        LOG.exception('Instance %s: its request could not be read', uuid)
+        LOG.exception('%s: its request could not be read', named)
         if _must_be_known(spec):
             return Answer((), refusal=NOT_KNOWN)
         asked = RequestFacts()
     try:
-        return decide(_with_hosts(asked, context, spec), policy)
+        return decide(moves.add_move(asked, context, spec), policy)
     except _EXPECTED as exc:
-        LOG.warning('Instance %s: where it may go is not known: %s', uuid, exc)
+        LOG.warning('%s: where it may go is not known: %s', named, exc)
     except Exception:
-        LOG.exception('Instance %s: where it may go is not known', uuid)
+        LOG.exception('%s: where it may go is not known', named)
         if not _must_be_known(spec):
             return decide(RequestFacts(), policy)
     return Answer((), refusal=NOT_KNOWN)
@@ -57,32 +55,32 @@ def answer_for(context: RequestContext, spec: RequestSpec, policy: Policy) -> An
 
 def continues_without_traits(spec: RequestSpec, answer: Answer, exc: Exception) -> bool:
     """Return whether a request goes on although Placement failed to answer; log why."""
-    uuid = spec.instance_uuid
-    if not isinstance(exc, FileBackedMemoryError):
-        LOG.error('Instance %s: the traits could not be read', uuid, exc_info=exc)
+    named = described(spec, answer)
     if answer.concerns_file_backed_memory:
         rule = answer.restrictions[0]
-        LOG.error('Instance %s: %s, but no host is known to fit: %s', uuid, rule, exc)
+        LOG.error('%s: %s, but no host is known to fit: %s', named, rule, exc)
         return False
     LOG.warning(
-        'Instance %s: %s; it has nothing to do with file-backed memory and goes on, but '
-        'unhealthy hosts are not left out',
-        uuid,
+        '%s: %s; it has nothing to do with file-backed memory and goes on, but unhealthy hosts '
+        'are not left out',
+        named,
         exc,
     )
     return True
 
 
+def described(spec: RequestSpec, answer: Answer | None = None) -> str:
+    """Return for the log which instances a request is for, and the hosts of a live migration.
+
+    Of instances that are made together a pre-filter sees the first and their number; each keeps
+    the number for its later moves.
+    """
+    text = f'Instance {spec.instance_uuid}'
+    others = spec.num_instances - 1 if 'num_instances' in spec else 0
+    if others > 0 and not moves.is_move(spec):
+        text += f' and {others} more'
+    return f'{text} ({answer.hosts})' if answer is not None and answer.hosts else text
+
+
 def _must_be_known(spec: RequestSpec) -> bool:
     return facts.mentions_rules(spec) or moves.is_move(spec)
-
-
-def _with_hosts(asked: RequestFacts, context: RequestContext, spec: RequestSpec) -> RequestFacts:
-    asked = moves.add_move(asked, context, spec)
-    if asked.source is not None:
-        return asked
-    try:
-        return replace(asked, destination=moves.named_host(context, spec))
-    except Exception as exc:  # noqa: BLE001 - it is logged, and Placement applies the rule anyway
-        LOG.debug('Instance %s: the host that it names: %r', spec.instance_uuid, exc)
-        return asked

@@ -14,7 +14,8 @@ from nova.scheduler import utils as scheduler_utils
 from oslo_log import log
 
 from fbm_filters import logs, options, placement, prefilter
-from fbm_filters.decision import answer_for, continues_without_traits
+from fbm_filters.cache import Cache
+from fbm_filters.decision import answer_for, continues_without_traits, described
 from fbm_filters.rules import Answer, Restriction
 
 LOG = log.getLogger(__name__)
@@ -41,9 +42,10 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
         own = nova.conf.CONF.file_backed_memory
         self._policy = options.read_policy(nova.conf.CONF)
         self._prefilter_active: bool = own.prefilter
-        traits = placement.ensured_traits(own.refresh_interval, clock)
-        self._snapshots = placement.snapshots(traits, own.refresh_interval, clock)
-        active = prefilter.PreFilter(self._policy, traits) if own.prefilter else None
+        read = placement.traits_in_use if own.prefilter else placement.providers_by_trait
+        self.cache: Cache[Any] = Cache(read, own.refresh_interval, clock)
+        """Nova never closes it: the thread ends with the process."""
+        active = prefilter.PreFilter(self._policy, self.cache) if own.prefilter else None
         prefilter.register(active)
         LOG.info('File-backed memory: prefilter = %s, %s', own.prefilter, self._policy)
 
@@ -51,27 +53,24 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
         """Return the hosts that fit, for a rebuild all: overriding it bypasses RUN_ON_REBUILD."""
         if self._prefilter_active or scheduler_utils.request_is_rebuild(spec_obj):
             return filter_obj_list
-        begun_at = self._snapshots.now()
+        begun_at = self.cache.now()
         context = nova_context.get_admin_context()
         answer = answer_for(context, spec_obj, self._policy)
         if answer.refusal is not None:
-            LOG.info('Instance %s: %s', spec_obj.instance_uuid, answer.refusal)
+            LOG.info('%s: %s', described(spec_obj, answer), answer.refusal)
             return []
         hosts = list(filter_obj_list)
         try:
-            # What is new on a host that was disabled must not be missed: there it fails late.
+            # On a host that has become another kind since, it would end badly.
             earliest = begun_at if answer.is_live_migration else None
-            snapshot = self._snapshots.get(context, earliest)
-            passed, rejections = apply(answer, hosts, snapshot.value)
-            if rejections and snapshot.begun_at < begun_at:
-                snapshot = self._snapshots.get(context, begun_at)
-                passed, rejections = apply(answer, hosts, snapshot.value)
+            snapshot = self.cache.get(earliest).value
         except Exception as exc:  # noqa: BLE001 - it is logged there
             return hosts if continues_without_traits(spec_obj, answer, exc) else []
+        passed, rejections = apply(answer, hosts, snapshot)
         if rejections:
-            text = '; '.join(rejections)
-            LOG.info('Instance %s: file-backed memory rejected %s', spec_obj.instance_uuid, text)
-            LOG.debug('Instance %s: left %s', spec_obj.instance_uuid, passed)
+            named, text = described(spec_obj, answer), '; '.join(rejections)
+            LOG.info('%s: file-backed memory rejected %s', named, text)
+            LOG.debug('%s: left %s', named, passed)
         return passed
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where an instance comes from and where it is to go: what no field of a RequestSpec has.
 
-A boot without a named host costs nothing. For a move the instance is read from its cell.
+A boot costs nothing. For a move the instance is read from its cell.
 """
 
 from dataclasses import replace
@@ -14,7 +14,6 @@ from nova.objects.request_spec import RequestSpec
 
 from fbm_filters import facts, placement
 from fbm_filters.rules import RequestFacts, SchedulerHost
-from fbm_placement.constants import OWN_TRAITS
 
 
 def is_move(spec: RequestSpec) -> bool:
@@ -59,24 +58,6 @@ def add_move(asked: RequestFacts, context: RequestContext, spec: RequestSpec) ->
         )
 
 
-def named_host(context: RequestContext, spec: RequestSpec) -> SchedulerHost | None:
-    """Return the host that a boot or a cold move names; None: none, or several compute nodes.
-
-    It is for the text of a refusal only: Placement leaves out a host that does not fit. Read as
-    Nova reads it (``resources_from_request_spec`` in nova/scheduler/utils.py).
-
-    Raises what ``add_move`` raises.
-    """
-    host = _requested(spec, 'host') or _first(spec, 'force_hosts')
-    node = _requested(spec, 'node') or _first(spec, 'force_nodes')
-    if not host:
-        providers = placement.client(context).providers(name=node) if node else []
-        return _host(context, node, providers[0].uuid) if providers else None
-    cell = _requested(spec, 'cell') or objects.HostMapping.get_by_host(context, host).cell_mapping
-    with target_cell(context.elevated(), cell) as in_cell:
-        return _compute(in_cell, host, node)
-
-
 def _compute(cell: RequestContext, host: str, node: str | None) -> SchedulerHost | None:
     nodes = objects.ComputeNodeList.get_all_by_host(cell, host)
     fitting = [one for one in nodes if not node or one.hypervisor_hostname == node]
@@ -85,7 +66,7 @@ def _compute(cell: RequestContext, host: str, node: str | None) -> SchedulerHost
 
 def _host(context: RequestContext, name: str, uuid: str) -> SchedulerHost:
     _, traits = placement.client(context).traits(uuid)
-    return SchedulerHost(name, traits & OWN_TRAITS)
+    return SchedulerHost(name, traits & placement.TRAITS)
 
 
 def _cell(context: RequestContext, spec: RequestSpec) -> 'objects.CellMapping':
@@ -98,8 +79,3 @@ def _requested(spec: RequestSpec, name: str) -> Any:
     """Return a field of the request's destination; None where it, or that, is not set."""
     destination = spec.requested_destination if 'requested_destination' in spec else None
     return getattr(destination, name) if destination and name in destination else None
-
-
-def _first(spec: RequestSpec, name: str) -> Any:
-    names = getattr(spec, name) if name in spec else None
-    return names[0] if names else None

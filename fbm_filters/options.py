@@ -52,10 +52,10 @@ memory, the others only those with the trait ``CUSTOM_FILE_BACKED_MEMORY_DISK``.
         min=1,
         max=3600,
         help="""
-Seconds for which nova-scheduler keeps what it asked of Placement about all hosts together.
+Seconds between two reads of Placement by a thread of nova-scheduler.
 
-With ``prefilter``: how long the three traits are known to exist. Without it: the snapshot of the
-hosts that have them, which is fetched again before a host is rejected on an older one.
+With ``prefilter`` it reads which traits some host has: a small answer. Without it, which hosts
+have them. What was read is used for five of these intervals if Placement does not answer.
 """,
     ),
 )

@@ -1,62 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scheduler's side reads from Placement, through Nova's own client."""
+"""What the scheduler's side reads from Placement, through a client of Nova's."""
 
-import time
-from collections.abc import Callable, Mapping
+import functools
+import os
+from collections.abc import Mapping
 from typing import Any
 
+import nova.conf
+from keystoneauth1 import loading
 from nova.context import RequestContext
 from nova.scheduler.client import report
 from oslo_log import log
 
-from fbm_filters.fresh import Fresh
+from fbm_filters.rules import TRAIT_OF_NOVA
 from fbm_placement.constants import MICROVERSION, OWN_TRAITS
 from fbm_placement.placement.client import PlacementClient
 
 LOG = log.getLogger(__name__)
 
-FALLBACK_INTERVALS = 5
-"""For so many refresh intervals an old snapshot is better than none."""
+ANSWER_SECONDS = 10
+"""No request waits longer for an answer; a shorter ``[placement]timeout`` is kept."""
+
+TRAITS = OWN_TRAITS | {TRAIT_OF_NOVA}
+"""What the rules name."""
 
 Snapshot = Mapping[str, frozenset[str]]
-"""By each of the three traits, the UUIDs of the providers that have it."""
+"""By each of TRAITS, the UUIDs of the providers that have it."""
 
 
 def client(context: RequestContext) -> PlacementClient:
     """Return a client whose requests bear the id of the request that is scheduled."""
 
     def send(method: str, url: str, body: Mapping[str, Any] | None) -> Any:
-        novas = report.report_client_singleton()
+        novas = connection(os.getpid())
         extra = {'version': MICROVERSION, 'global_request_id': context.global_id}
         return novas.get(url, **extra) if method == 'GET' else novas.put(url, body, **extra)
 
     return PlacementClient(send)
 
 
-def ensured_traits(seconds: float, clock: Callable[[], float] = time.monotonic) -> Fresh[None]:
-    """Return what creates missing traits: a name that doesn't exist would stop every boot.
+@functools.lru_cache(maxsize=1)
+def connection(_process: int) -> 'report.SchedulerReportClient':
+    """Return a client like Nova's own, which waits for an answer without limit by default.
 
-    :param seconds: after which it checks again: a trait may have been deleted
+    A process has its own: connections are not to be shared over a fork.
     """
+    conf = nova.conf.CONF
+    auth = loading.load_auth_from_conf_options(conf, 'placement')
+    timeout = min(conf.placement.timeout or ANSWER_SECONDS, ANSWER_SECONDS)
+    session = loading.load_session_from_conf_options(conf, 'placement', auth=auth, timeout=timeout)
+    adapter = loading.load_adapter_from_conf_options(
+        conf,
+        'placement',
+        session=session,
+        auth=auth,
+        raise_exc=False,
+        connect_retries=0,
+        status_code_retries=0,
+    )
+    return report.SchedulerReportClient(adapter=adapter)
 
-    def create(context: RequestContext) -> None:
-        for trait in sorted(client(context).create_missing_traits(OWN_TRAITS)):
+
+def traits_in_use(context: RequestContext) -> frozenset[str]:
+    """Return those of TRAITS that a provider has: Placement lets no client delete these.
+
+    Creates this project's traits where they are missing: a flavor may name them.
+    """
+    placement = client(context)
+    in_use = placement.existing_traits(TRAITS, associated='true')
+    if not in_use >= OWN_TRAITS:
+        for trait in sorted(placement.create_missing_traits(OWN_TRAITS)):
             LOG.info('Created trait %s in Placement', trait)
+    return in_use
 
-    return Fresh(create, seconds, clock=clock)
 
-
-def snapshots(
-    traits: Fresh[None], seconds: float, clock: Callable[[], float] = time.monotonic
-) -> Fresh[Snapshot]:
-    """Return what reads all providers of the cloud that have one of the traits: three requests."""
-
-    def read(context: RequestContext) -> Snapshot:
-        traits.get(context)
-        placement = client(context)
-        return {
-            trait: frozenset(one.uuid for one in placement.providers(required=trait))
-            for trait in sorted(OWN_TRAITS)
-        }
-
-    return Fresh(read, seconds, FALLBACK_INTERVALS * seconds, clock)
+def providers_by_trait(context: RequestContext) -> Snapshot:
+    """Return all providers of the cloud that have one of TRAITS."""
+    in_use = traits_in_use(context)
+    placement = client(context)
+    return {
+        trait: frozenset(
+            [one.uuid for one in placement.providers(required=trait)] if trait in in_use else ()
+        )
+        for trait in sorted(TRAITS)
+    }

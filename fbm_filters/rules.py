@@ -6,7 +6,7 @@ Pre-filter and filter apply the answer of one function, so the two leave the sam
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fbm_placement.constants import OWN_TRAITS, TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
 
@@ -14,7 +14,8 @@ SUBJECT = 'File-backed memory'
 
 TRAIT_OF_NOVA = 'COMPUTE_MEM_BACKING_FILE'
 """Of nova-compute 31 and later: *new* guests on the host are file-backed, by nova.conf. A request
-for it counts as one for TRAIT_ENABLED, which shows what the guests there are."""
+for it counts as one for TRAIT_ENABLED, which shows what the guests there are. What must not go to
+a host with TRAIT_ENABLED must not go to one with this either: its agent may not run yet."""
 
 ANY = 'any'
 FORBIDDEN = 'forbidden'
@@ -58,6 +59,8 @@ _HOSTS = {
     (TRAIT_ENABLED, False): 'a host without file-backed memory',
     (TRAIT_DISK, True): 'a host whose store is a disk',
     (TRAIT_DISK, False): 'a host whose store is no disk',
+    (TRAIT_OF_NOVA, True): 'a host with file-backed memory',
+    (TRAIT_OF_NOVA, False): 'a host without file-backed memory',
     (TRAIT_UNHEALTHY, True): 'an unhealthy host',
     (TRAIT_UNHEALTHY, False): 'a healthy host',
 }
@@ -68,6 +71,7 @@ class SchedulerHost:
     """A host, as Placement knows it."""
 
     name: str
+    """For the log only: a user who reads a refusal must not learn names of hosts."""
     own_traits: frozenset[str]
 
     @property
@@ -88,7 +92,7 @@ class RequestFacts:
     source: SchedulerHost | None = None
     """Where a live migration comes from; None: the request is no live migration."""
     destination: SchedulerHost | None = None
-    """The host that the request names; None: the scheduler chooses."""
+    """The host that a live migration names; None: the scheduler chooses."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,10 @@ class Answer:
 
     restrictions: tuple[Restriction, ...]
     refusal: str | None = None
-    """Why there is no such host at all, and what to change."""
+    """Why there is no such host at all, and what to change; users read it."""
     is_live_migration: bool = False
+    hosts: str = ''
+    """The names of source and destination of a live migration, for the log."""
 
     @property
     def required(self) -> frozenset[str]:
@@ -148,23 +154,30 @@ def decide(facts: RequestFacts, policy: Policy) -> Answer:
     migration. A rebuild in place is left to Nova.
     """
     restrictions = tuple(_restrictions(facts, policy))
+    source, destination = facts.source, facts.destination
     return Answer(
         restrictions,
-        refusal=_contradiction(restrictions) or _misfit(restrictions, facts.destination),
-        is_live_migration=facts.source is not None,
+        refusal=_contradiction(restrictions) or _misfit(restrictions, destination),
+        is_live_migration=source is not None,
+        hosts=' to '.join(host.name for host in (source, destination) if host is not None),
     )
 
 
 def _restrictions(facts: RequestFacts, policy: Policy) -> Iterable[Restriction]:
+    for rule in _rules(facts, policy):
+        yield rule
+        if rule.trait == TRAIT_ENABLED and not rule.required:
+            yield replace(rule, trait=TRAIT_OF_NOVA)
+
+
+def _rules(facts: RequestFacts, policy: Policy) -> Iterable[Restriction]:
     by_request = [*_by_traits(facts), *_by_needs(facts.needs & policy.incompatible)]
     yield from by_request
     if facts.source is not None:
-        # The source is named to a user who has named a host: by Nova's policy an admin.
-        named = facts.destination is not None
         yield Restriction(
             TRAIT_ENABLED,
             facts.source.enabled,
-            f'the guest on {facts.source.name}' if named else 'the running guest',
+            'the guest on its present host',
             "libvirt does not change the kind of a guest's memory in a live migration",
         )
     elif policy.default_policy == FORBIDDEN and all(r.trait != TRAIT_ENABLED for r in by_request):
@@ -208,6 +221,6 @@ def _misfit(
         return None
     for rule in restrictions:
         if (rule.trait in destination.own_traits) != rule.required:
-            seen = f'{destination.name} is {_HOSTS[rule.trait, not rule.required]}'
+            seen = f'the host that was named is {_HOSTS[rule.trait, not rule.required]}'
             return f'{SUBJECT}: name another host, or none: {seen}, but {rule}'
     return None

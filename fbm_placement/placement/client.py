@@ -72,11 +72,15 @@ class PlacementClient:
             ]
         return sum(amounts), len(amounts)
 
+    def existing_traits(self, wanted: Collection[str], **query: str) -> frozenset[str]:
+        """Return those of the ``wanted`` traits that exist; with ``associated``, on a provider."""
+        listed = self.get('/traits', name='in:' + ','.join(sorted(wanted)), **query)
+        with _answer('/traits', listed) as body:
+            return _names(body['traits'])
+
     def create_missing_traits(self, wanted: Collection[str]) -> frozenset[str]:
         """Create those of the ``wanted`` traits that don't exist, and return them."""
-        listed = self.get('/traits', name='in:' + ','.join(sorted(wanted)))
-        with _answer('/traits', listed) as body:
-            missing = frozenset(wanted) - _names(body['traits'])
+        missing = frozenset(wanted) - self.existing_traits(wanted)
         for trait in sorted(missing):
             self.create_trait(trait)
         return missing

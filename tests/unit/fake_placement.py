@@ -103,8 +103,10 @@ class FakePlacement:
     def _respond(self, method, path, query, body):
         match path.strip('/').split('/'):
             case ['traits']:
-                wanted = set(query['name'].removeprefix('in:').split(','))
-                return 200, {'traits': sorted(self.traits & wanted)}
+                traits = self.traits & set(query['name'].removeprefix('in:').split(','))
+                if query.get('associated') == 'true':
+                    traits &= {trait for one in self.providers.values() for trait in one.traits}
+                return 200, {'traits': sorted(traits)}
             case ['traits', name] if method == 'PUT':
                 status = 204 if name in self.traits else 201
                 self.traits.add(name)

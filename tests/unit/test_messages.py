@@ -41,6 +41,7 @@ NO_SECTION = (
     'it locks the memory into DRAM',
     'libvirt does not change the kind',
     # A part of a message that has a section, or all of it is values.
+    'the host that was named is',
     '<domain',
     '; run it as root',
     'expected exit status',

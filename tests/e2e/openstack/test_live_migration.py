@@ -46,15 +46,16 @@ def assert_refused(cloud, server, source, ended, counted, reasons):
 @pytest.mark.parametrize(
     ('source', 'target', 'is_one', 'needs_one'),
     [
-        ('disk', 'plain', 'a host without', 'a host with'),
-        ('plain', 'ram', 'a host with', 'a host without'),
+        ('disk', 'plain', 'without', 'with'),
+        ('plain', 'ram', 'with', 'without'),
     ],
 )
 def test_a_named_host_of_the_other_kind(cloud, boot, source, target, is_one, needs_one):
     """Refused early, with what to change; and the next request is not in the way."""
     reason = (
-        f'File-backed memory: name another host, or none: {target} is {is_one} file-backed '
-        f'memory, but the guest on {source} needs {needs_one} file-backed memory'
+        f'File-backed memory: name another host, or none: the host that was named is a host '
+        f'{is_one} file-backed memory, but the guest on its present host needs a host '
+        f'{needs_one} file-backed memory'
     )
     server = boot(host=source)
     counted = server.guest().counter()
@@ -85,7 +86,7 @@ def test_the_command_line(cloud, boot):
     """An administrator reads the reason at once, or in the server's event."""
     command = OpenStackCommand.with_account(cloud.control.admin)
     server = boot(host='disk')
-    reason = 'plain is a host without file-backed memory'
+    reason = 'the host that was named is a host without file-backed memory'
     move = ['server', 'migrate', '--live-migration', '--host', 'plain', server.id]
     with pytest.raises(CommandError, match=reason):
         command.text('--os-compute-api-version', '2.30', *move)

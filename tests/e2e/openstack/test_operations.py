@@ -67,7 +67,7 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     assert '1 running guest is still file-backed' in ram.status('guests').stdout
     assert 'draining' in ram.status('upgrade', 'check').stdout
     assert 'ram is an unhealthy host' in create(host='ram').show()['fault']['message']
-    assert 'plain is a host without' in backed.live_migrate('plain').details
+    assert 'named is a host without' in backed.live_migrate('plain').details
     assert_whole(cloud, backed, ram, since=counted, file_backed=True)
     assert backed.live_migrate().succeeded
     assert_whole(cloud, backed, cloud.disk, since=counted)
@@ -85,7 +85,7 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     assert '1 running guest is not file-backed' in status
     assert cloud.own_traits(ram) == CLOSED
     assert 'ram is an unhealthy host' in create(host='ram').show()['fault']['message']
-    assert 'disk is a host with file-backed' in plain.live_migrate('disk').details
+    assert 'named is a host with file-backed' in plain.live_migrate('disk').details
     assert plain.live_migrate().succeeded
     assert_whole(cloud, plain, cloud.plain, since=counted)
     cloud.passes_until_open(ram)

@@ -51,7 +51,7 @@ def test_case(cloud, boot, create, rows, ours, case):
         assert outcome.status == 'ACTIVE'
     else:
         assert outcome.status == 'ERROR'
-    if ours and case in (TO_DISABLED, TO_ENABLED, PAGES):
+    if ours and case in (TO_DISABLED, TO_ENABLED):
         assert 'File-backed memory: name another host, or none' in outcome.reason
     if not ours:
         assert 'File-backed' not in outcome.reason

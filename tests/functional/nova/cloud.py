@@ -3,11 +3,12 @@
 
 import contextlib
 import json
-import time
 
 from nova.scheduler import request_filter
 from nova.tests.fixtures import libvirt as fakelibvirt
 
+from fbm_filters.host_filter import FileBackedMemoryFilter
+from fbm_placement.errors import PlacementError
 from tests.functional.nova import fleet
 
 OFFERED_MIB = 16384
@@ -73,6 +74,12 @@ class CloudTestCase(fleet.FleetTestCase):
             default_policy=self.DEFAULT_POLICY,
         )
         super().setUp()
+        (self.cache,) = [
+            one.cache
+            for one in self.scheduler.manager.host_manager.enabled_filters
+            if isinstance(one, FileBackedMemoryFilter)
+        ]
+        self.addCleanup(self.cache.close)
 
     def start(self, *names, passes=True, dram_mib=OFFERED_MIB):
         """Start hosts by the kinds in HOSTS; the agent's code then sets their providers."""
@@ -86,13 +93,18 @@ class CloudTestCase(fleet.FleetTestCase):
         facts = {**_kind(name), **changed}
         del facts['offered_mib']
         self.agent_pass(name, **facts)
-        if not self.PREFILTER and changed:
-            self.outdate()
+        self.let_scheduler_read()
 
-    def outdate(self):
-        """Wait until the scheduler reads Placement again."""
-        self.assertEqual(1, self.REFRESH_INTERVAL, 'too long for a test')
-        time.sleep(self.REFRESH_INTERVAL)
+    def let_scheduler_read(self):
+        """Return when the scheduler knows what Placement has now."""
+        since = self.cache.now()
+        self.eventually(lambda: self._knows(since), bool)
+
+    def _knows(self, since):
+        try:
+            return self.cache.get(since)
+        except PlacementError:
+            return None
 
     def guest(self, kind, *, node=None, **kwargs):
         flavor = self._create_flavor(

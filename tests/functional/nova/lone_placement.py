@@ -15,13 +15,14 @@ from placement.db.sqlalchemy import models
 from placement.tests.functional.fixtures import placement as placement_fixtures
 from requests import adapters
 
+from fbm_filters import placement as ours
 from fbm_placement.constants import OWN_TRAITS
 
 MICROVERSION = '1.39'
 
 
 class LonePlacement(fixtures.Fixture):
-    """Placement, and ``report_client_singleton()`` that uses it.
+    """Placement, and a client of Nova's for it, which this project uses too.
 
     Providers are made, and their traits changed, in its database: a provider costs three requests
     otherwise. Everything is read through its API.
@@ -43,9 +44,7 @@ class LonePlacement(fixtures.Fixture):
             raise_exc=False,
         )
         self.client = report.SchedulerReportClient(adapter=self.api)
-        self.useFixture(
-            fixtures.MockPatchObject(report, 'report_client_singleton', return_value=self.client)
-        )
+        self.useFixture(fixtures.MockPatchObject(ours, 'connection', return_value=self.client))
         self.context = nova_context.get_admin_context()
         for trait in sorted(OWN_TRAITS):
             self._accept(self.api.put(f'/traits/{trait}'))

@@ -13,9 +13,10 @@ from nova import exception, objects
 from nova.scheduler import utils as scheduler_utils
 
 from fbm_filters import moves
+from fbm_filters.cache import Cache
 from fbm_filters.host_filter import FileBackedMemoryFilter
 from fbm_filters.options import read_policy, register_opts
-from fbm_filters.placement import ensured_traits
+from fbm_filters.placement import traits_in_use
 from fbm_filters.prefilter import PreFilter
 from fbm_filters.rules import ANY, FORBIDDEN, NEEDS, SchedulerHost
 from fbm_placement.constants import TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
@@ -154,11 +155,13 @@ def with_move(asked, request, states):
 
 def left_by_placement(placement, asked):
     """Ask Placement as the scheduler does, after the pre-filter; return UUIDs, or the refusal."""
-    prefilter = PreFilter(read_policy(nova.conf.CONF), ensured_traits(60))
+    cache = Cache(traits_in_use, 60)
     try:
-        prefilter(placement.context, asked)
+        PreFilter(read_policy(nova.conf.CONF), cache)(placement.context, asked)
     except exception.RequestFilterFailed as refused:
         return frozenset(), str(refused)
+    finally:
+        cache.close()
     resources = scheduler_utils.ResourceRequest.from_request_spec(asked)
     found = placement.client.get_allocation_candidates(placement.context, resources)
     assert found[1] is not None, f'Placement refused {resources.to_querystring()}'
@@ -171,7 +174,11 @@ def left_by_the_filter(fleet, asked):
         types.SimpleNamespace(uuid=one, host=f'host{number}', nodename=f'host{number}')
         for number, one in enumerate(fleet)
     ]
-    return frozenset(host.uuid for host in FileBackedMemoryFilter().filter_all(hosts, asked))
+    alone = FileBackedMemoryFilter()
+    try:
+        return frozenset(host.uuid for host in alone.filter_all(hosts, asked))
+    finally:
+        alone.cache.close()
 
 
 @settings(

@@ -29,7 +29,8 @@ def placement(placement, monkeypatch):
     report = importlib.import_module('nova.scheduler.client.report')
     session = ksa_session.Session(auth=token_endpoint.Token(fake_placement.URL, 'token'))
     client = report.SchedulerReportClient(adapter.Adapter(session, 'placement', raise_exc=False))
-    monkeypatch.setattr(report, 'report_client_singleton', lambda: client)
+    ours = importlib.import_module('fbm_filters.placement')
+    monkeypatch.setattr(ours, 'connection', lambda _process: client)
     enabled, disk, unhealthy = traits = (
         'CUSTOM_FILE_BACKED_MEMORY',
         'CUSTOM_FILE_BACKED_MEMORY_DISK',

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is a move and what a boot, what is read of a move, and which host a request names."""
+"""What is a move and what a boot, and what is read of a move."""
 
 from unittest import mock
 
@@ -31,7 +31,15 @@ def database(monkeypatch):
     mapping = mock.Mock(cell_mapping=CELL)
     fake = mock.Mock()
     fake.mapping.return_value = mapping
+
+    def get_by_host_and_nodename(context, host, name):
+        (node,) = [
+            one for one in get_all_by_host(context, host) if one.hypervisor_hostname == name
+        ]
+        return node
+
     monkeypatch.setattr(objects.ComputeNodeList, 'get_all_by_host', get_all_by_host)
+    monkeypatch.setattr(objects.ComputeNode, 'get_by_host_and_nodename', get_by_host_and_nodename)
     monkeypatch.setattr(objects.HostMapping, 'get_by_host', fake.mapping)
     monkeypatch.setattr(objects.InstanceMapping, 'get_by_instance_uuid', fake.mapping)
     monkeypatch.setattr(objects.Instance, 'get_by_uuid', fake.instance)
@@ -72,35 +80,31 @@ def test_a_move_across_cells_is_read_from_its_own(database) -> None:
     database.target.assert_called_once_with(CELL)
 
 
-ONE = SchedulerHost('one', ENABLED)
-PLAIN = frozenset[str]()
-
-
 @pytest.mark.parametrize(
-    ('asked', 'host'),
+    ('named', 'destination'),
     [
-        (to(host='one'), ONE),
-        (to(host='two', node='b'), SchedulerHost('two', PLAIN)),
-        (spec(force_hosts=['one']), ONE),
-        (spec(force_hosts=['two'], force_nodes=['a']), SchedulerHost('two', ENABLED)),
-        # A move after a forced boot: where it is to go now is what counts.
-        (spec(requested_destination=objects.Destination(host='one'), force_hosts=['two']), ONE),
-        # A hypervisor alone: its provider is found by that name.
-        (to(node=UUIDS[1]), SchedulerHost(UUIDS[1], PLAIN)),
-        (to(node='unknown'), None),
-        # None, or more than one.
-        (spec(), None),
-        (spec(requested_destination=None, force_hosts=None), None),
-        (spec(requested_destination=objects.Destination(), force_hosts=[]), None),
-        (spec(force_hosts=['two']), None),
-        (spec(force_hosts=['two'], force_nodes=['c']), None),
+        ({}, None),
+        ({'host': 'one'}, SchedulerHost('one', ENABLED)),
+        ({'host': 'two', 'node': 'b'}, SchedulerHost('two', frozenset())),
+        # Of several compute nodes none is named.
+        ({'host': 'two'}, None),
+        ({'host': 'two', 'node': 'c'}, None),
     ],
 )
-def test_named_host(asked, host) -> None:
-    """By the request's destination, or by its availability zone, read as Nova reads it."""
-    assert moves.named_host(CONTEXT, asked) == host
-
-
-def test_the_cell_of_a_move_is_known(database) -> None:
-    assert moves.named_host(CONTEXT, to(host='one', cell=CELL)) == ONE
-    database.mapping.assert_not_called()
+def test_source_and_destination_of_a_live_migration(
+    database, placement, named, destination
+) -> None:
+    """With those of their traits that the rules are about; a request for each."""
+    placement.providers[UUIDS[1]].traits = {'COMPUTE_MEM_BACKING_FILE', 'COMPUTE_NODE'}
+    database.instance.return_value = mock.Mock(
+        pci_requests=None, task_state='migrating', host='two', node='b'
+    )
+    asked = to(cell=CELL, **named)
+    asked.ignore_hosts = ['two']
+    source = SchedulerHost('two', frozenset({'COMPUTE_MEM_BACKING_FILE'}))
+    if destination is not None and destination.name == 'two':
+        destination = source
+    assert moves.add_move(RequestFacts(), CONTEXT, asked) == RequestFacts(
+        source=source, destination=destination
+    )
+    assert len(placement.requests) == 1 + (destination is not None)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pre-filter: the answer into the request, and what a failure means."""
 
+import logging
 import threading
 from unittest import mock
 
@@ -8,12 +9,14 @@ import pytest
 import requests
 from keystoneauth1 import exceptions as ksa_exceptions
 from nova import context as nova_context
-from nova import exception
+from nova import exception, objects
 
 from fbm_filters import decision, prefilter, rules
-from fbm_filters.placement import ensured_traits
-from fbm_filters.rules import Policy, RequestFacts
-from fbm_placement.constants import TRAIT_ENABLED, TRAIT_UNHEALTHY
+from fbm_filters.cache import Cache
+from fbm_filters.placement import traits_in_use
+from fbm_filters.rules import Policy, RequestFacts, SchedulerHost
+from fbm_placement.constants import TRAIT_DISK, TRAIT_ENABLED, TRAIT_UNHEALTHY
+from tests.unit.fake_placement import Provider
 from tests.unit.filters.specs import spec, to
 
 CONTEXT = nova_context.get_admin_context()
@@ -31,18 +34,19 @@ FAILURES = {
 """What may come instead of an answer of Placement."""
 
 
-def made(clock=lambda: 0.0):
-    return prefilter.PreFilter(Policy(), ensured_traits(60, clock))
+@pytest.fixture
+def made(placement, clock):
+    cache = Cache(traits_in_use, 60, clock)
+    yield prefilter.PreFilter(Policy(), cache)
+    cache.close()
 
 
-def run(asked):
-    return made()(CONTEXT, asked)
+@pytest.fixture
+def run(made):
+    return lambda asked: made(CONTEXT, asked)
 
 
-pytestmark = pytest.mark.usefixtures('nova_list', 'placement')
-
-
-def test_the_answer_goes_into_the_request() -> None:
+def test_the_answer_goes_into_the_request(run) -> None:
     """And what an earlier pre-filter put there stays."""
     asked = spec({'hw:mem_page_size': 'small'})
     asked.root_required.add('OWNER_NOVA')
@@ -52,14 +56,14 @@ def test_the_answer_goes_into_the_request() -> None:
     assert asked.root_forbidden == {'COMPUTE_STATUS_DISABLED', TRAIT_ENABLED, TRAIT_UNHEALTHY}
 
 
-def test_a_plain_request_stays_off_unhealthy_hosts_only() -> None:
+def test_a_plain_request_stays_off_unhealthy_hosts_only(run) -> None:
     asked = spec()
     run(asked)
     assert asked.root_required == set()
     assert asked.root_forbidden == {TRAIT_UNHEALTHY}
 
 
-def test_what_another_prefilter_forbids_and_this_requires_is_refused() -> None:
+def test_what_another_prefilter_forbids_and_this_requires_is_refused(run) -> None:
     """It would be a query that finds nothing."""
     asked = spec({f'trait:{TRAIT_ENABLED}': 'required'})
     asked.root_forbidden.add(TRAIT_ENABLED)
@@ -68,7 +72,7 @@ def test_what_another_prefilter_forbids_and_this_requires_is_refused() -> None:
     assert asked.root_required == set()
 
 
-def test_a_rebuild_is_left_alone(placement) -> None:
+def test_a_rebuild_is_left_alone(run, placement) -> None:
     """Nova runs no pre-filter there; should it ever, this one changes nothing."""
     asked = spec({'hw:mem_page_size': 'small'}, scheduler_hints={'_nova_check_type': ['rebuild']})
     assert run(asked) is False
@@ -77,7 +81,7 @@ def test_a_rebuild_is_left_alone(placement) -> None:
 
 
 @pytest.mark.parametrize('error', FAILURES.values(), ids=FAILURES)
-def test_no_trait_is_named_that_may_not_exist(placement, error) -> None:
+def test_no_trait_is_named_that_may_not_exist(run, placement, error) -> None:
     """A plain request goes on without one; one that the rules are about is refused."""
     placement.failure = error
     plain = spec()
@@ -91,7 +95,7 @@ def test_no_trait_is_named_that_may_not_exist(placement, error) -> None:
 
 
 @pytest.mark.parametrize('error', [KeyError('a bug'), AttributeError('a bug')])
-def test_an_error_in_the_facts(monkeypatch, error) -> None:
+def test_an_error_in_the_facts(run, monkeypatch, error) -> None:
     """The names that a request mentions decide, and whether it is a move."""
     monkeypatch.setattr(decision.facts, 'read', mock.Mock(side_effect=error))
     assert run(spec()) is True
@@ -104,7 +108,7 @@ def test_an_error_in_the_facts(monkeypatch, error) -> None:
 
 
 @pytest.mark.parametrize('error', [exception.InstanceNotFound(instance_id='x'), KeyError('a bug')])
-def test_an_error_in_the_rules(monkeypatch, error) -> None:
+def test_an_error_in_the_rules(run, monkeypatch, error) -> None:
     """Nothing but RequestFilterFailed may leave a pre-filter, and only where it has to."""
 
     def decide(facts, policy):
@@ -118,14 +122,48 @@ def test_an_error_in_the_rules(monkeypatch, error) -> None:
         run(spec({'hw:mem_page_size': 'small'}))
 
 
-def test_it_is_registered_once_and_last(nova_list) -> None:
+def test_only_traits_that_some_host_has_are_forbidden(run, placement, clock) -> None:
+    """All others may have been deleted, which would stop every boot."""
+    for provider in placement.providers.values():
+        provider.traits -= {TRAIT_DISK, TRAIT_UNHEALTHY}
+    asked = spec({'resources:VGPU': '1', 'hw:mem_page_size': 'small'})
+    assert run(asked) is True
+    assert asked.root_forbidden == {TRAIT_ENABLED}
+    plain = spec()
+    assert run(plain) is True
+    assert plain.root_forbidden == set()
+
+
+def test_what_a_live_migration_must_not_meet_is_forbidden_though_no_host_is_known_to_have_it(
+    run, placement, monkeypatch
+) -> None:
+    """The first host that has it may be one since; there the guest would be lost."""
+    placement.providers = {'plain': placement.providers['plain']}
+    moving = RequestFacts(source=SchedulerHost('plain', frozenset()))
+    monkeypatch.setattr(decision.moves, 'add_move', lambda *_args: moving)
+    asked = spec()
+    run(asked)
+    assert asked.root_forbidden == {TRAIT_ENABLED, TRAIT_UNHEALTHY}
+
+
+def test_the_trait_of_nova_is_forbidden_where_a_host_has_it(run, placement) -> None:
+    """It may have none of this project's: its agent has not run yet."""
+    placement.traits.add('COMPUTE_MEM_BACKING_FILE')
+    placement.providers['early'] = Provider('early', traits={'COMPUTE_MEM_BACKING_FILE'})
+    asked = spec({'hw:mem_page_size': 'small'})
+    run(asked)
+    assert asked.root_forbidden == {TRAIT_ENABLED, TRAIT_UNHEALTHY, 'COMPUTE_MEM_BACKING_FILE'}
+
+
+def test_it_is_registered_once_and_last(nova_list, made) -> None:
     """A new one replaces the old; last, it sees what the others require. Nova 34 has threads."""
     others = list(nova_list)
-    first, second = made(), made()
-    for each in (first, first, second):
+    second = prefilter.PreFilter(Policy(), None)
+    for each in (made, made, second):
         prefilter.register(each)
-        assert nova_list == [*others, each]
-    threads = [threading.Thread(target=prefilter.register, args=(made(),)) for _ in range(20)]
+        assert nova_list[:-1] == others
+        assert nova_list[-1].__wrapped__ is each
+    threads = [threading.Thread(target=prefilter.register, args=(made,)) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -135,15 +173,72 @@ def test_it_is_registered_once_and_last(nova_list) -> None:
     assert nova_list == others
 
 
-def test_traits_are_created_and_checked_again_after_a_while(placement, http, clock) -> None:
-    """Once for many requests: a name that doesn't exist stops every boot."""
+def test_nova_logs_it_as_its_own(nova_list, made, caplog) -> None:
+    caplog.set_level(logging.DEBUG, logger='nova.scheduler.request_filter')
+    prefilter.register(made)
+    assert nova_list[-1](CONTEXT, spec()) is True
+    assert "Request filter 'file_backed_memory_filter' took" in caplog.text
+
+
+def test_the_log_has_the_names_that_a_user_must_not_read(run, monkeypatch, caplog) -> None:
+    caplog.set_level(logging.INFO, logger='fbm_filters')
+    moving = RequestFacts(
+        source=SchedulerHost('cpu-1', frozenset({TRAIT_ENABLED})),
+        destination=SchedulerHost('cpu-2', frozenset()),
+    )
+    monkeypatch.setattr(decision.moves, 'add_move', lambda *_args: moving)
+    with pytest.raises(exception.RequestFilterFailed) as refused:
+        run(spec())
+    reason = (
+        'File-backed memory: name another host, or none: the host that was named is a host '
+        'without file-backed memory, but the guest on its present host needs a host with '
+        'file-backed memory'
+    )
+    assert reason in str(refused.value)
+    assert 'cpu-' not in str(refused.value)
+    assert caplog.messages == [
+        f'Instance c2b9f0f4-0000-4000-8000-000000000000 (cpu-1 to cpu-2): {reason}'
+    ]
+
+
+@pytest.mark.parametrize(
+    ('asked', 'named'),
+    [
+        ({'num_instances': 1}, ': required'),
+        ({'num_instances': 3}, ' and 2 more: required'),
+        # A later move of one of the three.
+        (
+            {
+                'num_instances': 3,
+                'requested_destination': objects.Destination(allow_cross_cell_move=True),
+            },
+            ': required',
+        ),
+    ],
+)
+def test_the_log_has_the_number_of_instances(run, monkeypatch, caplog, asked, named) -> None:
+    monkeypatch.setattr(decision.moves, 'add_move', lambda asked, *_args: asked)
+    caplog.set_level(logging.INFO, logger='fbm_filters')
+    run(spec({'hw:mem_page_size': 'small'}, **asked))
+    (line,) = caplog.messages
+    assert line.startswith(f'Instance c2b9f0f4-0000-4000-8000-000000000000{named}')
+
+
+def test_missing_traits_are_created(run, placement, http) -> None:
+    """Once for many requests, none of which waits for more: a flavor may name them."""
     placement.traits = {TRAIT_ENABLED, 'HW_CPU_X86_VMX'}
-    ours = made(clock)
+    for provider in placement.providers.values():
+        provider.traits &= placement.traits
     disk, unhealthy = (f'{TRAIT_ENABLED}_{suffix}' for suffix in ('DISK', 'UNHEALTHY'))
-    listed = ('GET', f'/traits?name=in:{TRAIT_ENABLED},{disk},{unhealthy}')
-    created = [listed, ('PUT', f'/traits/{disk}'), ('PUT', f'/traits/{unhealthy}')]
-    for clock.now, expected in ((0.0, created), (59.9, created), (60.1, [*created, listed])):
-        ours(CONTEXT, spec())
-        assert placement.requests == expected
+    ours = f'{TRAIT_ENABLED},{disk},{unhealthy}'
+    for _ in range(20):
+        run(spec())
+    assert placement.requests == [
+        ('GET', f'/traits?name=in:COMPUTE_MEM_BACKING_FILE,{ours}&associated=true'),
+        ('GET', f'/traits?name=in:{ours}'),
+        ('PUT', f'/traits/{disk}'),
+        ('PUT', f'/traits/{unhealthy}'),
+    ]
     ids = {sent.headers['X-OpenStack-Request-ID'] for sent in http.request_history}
-    assert ids == {CONTEXT.global_id}
+    assert len(ids) == 1
+    assert ids.pop().startswith('req-')

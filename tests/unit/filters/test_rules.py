@@ -109,11 +109,17 @@ WANTS_DISK = 'trait:CUSTOM_FILE_BACKED_MEMORY_DISK=required'
         (asking(required={TRAIT_ENABLED}, forbidden={TRAIT_ENABLED}), [WANTS, '=forbidden']),
         (asking('realtime', required={TRAIT_DISK}), [WANTS_DISK, 'hw:cpu_realtime']),
         (asking('page_size', required={TRAIT_DISK}), [WANTS_DISK, 'hw:mem_page_size']),
-        (asking('page_size', source=on(TMPFS)), ['the running guest', 'hw:mem_page_size']),
-        (asking(required={TRAIT_ENABLED}, source=on(PLAIN)), [WANTS, 'the running guest']),
+        (
+            asking('page_size', source=on(TMPFS)),
+            ['the guest on its present host', 'hw:mem_page_size'],
+        ),
+        (
+            asking(required={TRAIT_ENABLED}, source=on(PLAIN)),
+            [WANTS, 'the guest on its present host'],
+        ),
         (
             asking(required={TRAIT_ENABLED}, source=on(PLAIN), destination=on(DISK)),
-            [WANTS, 'the guest on compute-1'],
+            [WANTS, 'the guest on its present host'],
         ),
         (
             asking('page_size', required={TRAIT_OF_NOVA}),
@@ -135,9 +141,9 @@ def test_a_contradiction_names_both_sides(facts: RequestFacts, sides: list[str])
 @pytest.mark.parametrize(
     ('source', 'destination', 'reported'),
     [
-        (DISK, PLAIN, 'compute-2 is a host without file-backed memory'),
-        (PLAIN, DISK, 'compute-2 is a host with file-backed memory'),
-        (DISK, TMPFS | {TRAIT_UNHEALTHY}, 'compute-2 is an unhealthy host'),
+        (DISK, PLAIN, 'the host that was named is a host without file-backed memory'),
+        (PLAIN, DISK, 'the host that was named is a host with file-backed memory'),
+        (DISK, TMPFS | {TRAIT_UNHEALTHY}, 'the host that was named is an unhealthy host'),
     ],
 )
 def test_a_named_host_that_does_not_fit_is_named(
