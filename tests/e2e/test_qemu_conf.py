@@ -133,10 +133,9 @@ def test_where_libvirtd_puts_the_memory(boot, make_host, lines):
 def test_a_file_that_libvirtd_does_not_start_with(make_host, line):
     host = make_host(libvirtd=False)
     file = host.path('/etc/libvirt/qemu.conf')
-    with file.open('a') as conf:
-        conf.write(f'{line}\n')
+    file.write_text(f'{line}\n{file.read_text()}')
     with pytest.raises(errors.HostError, match='libvirtd does not start with that'):
         read_qemu_conf(str(file))
-    done = host.run('timeout', '20', 'libvirtd', check=False)
-    assert done.returncode not in (0, 124)
-    assert 'memory_backing_dir' in done.stderr or 'syntax error' in done.stderr
+    done = host.run('timeout', '25', 'libvirtd', check=False)
+    assert done.returncode != 124
+    assert 'Driver state initialization failed' in done.stderr
