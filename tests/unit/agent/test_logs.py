@@ -23,7 +23,8 @@ def logged(capfd, *, level=logging.INFO):
     logging.getLogger('fbm_placement.agent').log(level, 'the next line')
     out, err = capfd.readouterr()
     assert out == ''
-    return err.splitlines()
+    # Old releases of oslo.log end each line with the end of a colour.
+    return [line.removesuffix('\x1b[00m') for line in err.splitlines()]
 
 
 NO_HANDLER = (
@@ -74,7 +75,8 @@ NO_HANDLER = (
         ('rate_limit_burst = many', '[DEFAULT]rate_limit_burst: invalid literal for int()'),
         (
             'rate_limit_burst = 9\nrate_limit_interval = 9\nrate_limit_except_level = LOUD',
-            '[DEFAULT]rate_limit_except_level: ',
+            # An old oslo.log lacks what it reads, and finds fault with the burst.
+            '[DEFAULT]rate_limit_',
         ),
         (
             'logging_default_format_string = %(no_such_field)s',
