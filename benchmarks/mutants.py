@@ -40,6 +40,7 @@ RULES = {
     'fbm_placement/rules/draining.py': ('tests/unit/rules/test_draining.py',),
     'fbm_placement/rules/hysteresis.py': ('tests/unit/rules/test_hysteresis.py',),
     'fbm_placement/rules/publish.py': ('tests/unit/rules/test_publish.py',),
+    'fbm_placement/rules/restarts.py': ('tests/unit/rules/test_restarts.py',),
     'fbm_placement/rules/store.py': ('tests/unit/rules/test_store.py',),
     'fbm_placement/hook/program.py': ('tests/unit/hook/test_decision.py',),
     'fbm_filters/rules.py': ('tests/unit/filters/test_rules.py',),

@@ -6,7 +6,7 @@ libvirt a share where memory is not shared: each when the guest is started, not 
 """
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fbm_placement.text import count
@@ -58,14 +58,14 @@ class Definition:
         return f'{self.name} ({self.uuid})'
 
 
-def having(need: Need, definitions: Iterable[Definition]) -> str:
+def having(need: Need, definitions: Sequence[Definition]) -> str:
     """Return how many guests have this need, and which; '': none."""
     named = [str(definition) for definition in definitions if need in definition.needs]
     guests = count(len(named), 'guest', 'guests')
     return f'{guests} with {need.value}: {", ".join(named)}' if named else ''
 
 
-def obstacles(definitions: Iterable[Definition], enabled: bool, store_is_disk: bool) -> str:
+def obstacles(definitions: Sequence[Definition], enabled: bool, store_is_disk: bool) -> str:
     """Return which guests a host that is so can't start, and the way out; '': it starts all."""
     fixes: dict[str, list[str]] = {}
     for need, fix in _UNFIT[enabled].items():
