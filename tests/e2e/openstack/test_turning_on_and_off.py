@@ -47,7 +47,10 @@ class Page:
         return not self._dialogues
 
     def type(self, beginning, *servers):
-        """Type in the next command, for each of these servers; it must print what stands there."""
+        """Type in the next command, for each of these servers; it must print what stands there.
+
+        Returns what it printed for the last one.
+        """
         command, expected = self._dialogues.pop(0)
         assert command.startswith(beginning), command
         for server in servers or [None]:
@@ -65,6 +68,7 @@ class Page:
             printed = plain(self._run(shlex.split(filled(command))))
             pieces = [piece.strip() for piece in plain(filled(' '.join(expected))).split('…')]
             assert re.search('.*?'.join(map(re.escape, pieces)), printed), printed
+        return printed
 
     def _run(self, words):
         if words[0] == 'openstack':
@@ -101,7 +105,7 @@ def test_turning_on(cloud, ram, boot):
     counted = leaving.guest().counter()
 
     page = Page(cloud, ram)
-    page.type(DOCTOR)
+    assert '3 guests with a page size' in page.type(DOCTOR)
     page.type(PENDING, resized)
     page.type(CONFIRM, resized)
     wait_until(lambda: resized.status == 'ACTIVE', 'confirmed')
