@@ -27,7 +27,7 @@ _CHECK = (
     'compare the installed hook with this package, and run it with a guest that never starts; '
     'exit code 1: something is wrong, or it refuses nothing now, and stderr has the reason'
 )
-_REMOVE = 'remove the files that install wrote, and no other; needs root'
+_REMOVE = 'remove the files that install wrote, and directories that are then empty; needs root'
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:

@@ -55,7 +55,9 @@ def install(hooks_dir: str = HOOKS_DIR) -> dict[str, str]:
 
 
 def remove(hooks_dir: str = HOOKS_DIR) -> dict[str, str]:
-    """Remove the hook's files and nothing else; return "removed" or "not there" for each path.
+    """Remove the hook's files; return "removed" or "not there" for each path.
+
+    A directory that is then empty goes too: ``install`` makes those that are missing.
 
     :raises HookError: the directory can't be written
     """
@@ -67,6 +69,9 @@ def remove(hooks_dir: str = HOOKS_DIR) -> dict[str, str]:
                 os.unlink(path)
     except OSError as exc:
         raise _failed('remove the hook from', hooks_dir, exc) from exc
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.join(hooks_dir, SUBDIR))
+        os.rmdir(hooks_dir)
     return done
 
 

@@ -55,13 +55,16 @@ class StatePublisher:
                 LOG.info('%s is written again', where)
 
     def clear(self) -> None:
-        """Remove the state file, so that the hook does not enforce."""
+        """Remove the state file, and its directory: the hook does not enforce."""
         where = state_file.path()
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(where)
         except OSError as exc:
             LOG.warning('%s: %s; remove it by hand', where, exc.strerror)
+        # systemd removes that of a service.
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(where))
 
     def _warn(self, topic: str, warning: str | None) -> str | None:
         """Log a warning that is new; return the one before."""

@@ -139,9 +139,21 @@ def test_a_failed_write_leaves_the_old_files_and_no_others(hooks_dir, monkeypatc
     assert [path.name for path in hooks_dir.iterdir()] == ['qemu.d']
 
 
+def test_remove_leaves_the_hooks_of_others(hooks_dir):
+    install.install(str(hooks_dir))
+    other = hooks_dir / 'qemu.d' / '10-other'
+    other.touch()
+    install.remove(str(hooks_dir))
+    assert list(hooks_dir.rglob('*')) == [other.parent, other]
+    install.install(str(hooks_dir))
+    other.rename(hooks_dir / 'daemon')
+    install.remove(str(hooks_dir))
+    assert list(hooks_dir.rglob('*')) == [hooks_dir / 'daemon']
+
+
 def test_remove_can_be_repeated(hooks_dir):
     install.install(str(hooks_dir))
     assert changes(hooks_dir, install.remove) == ('removed', 'removed')
     assert changes(hooks_dir, install.remove) == ('not there', 'not there')
-    assert not list(hooks_dir.rglob('*-file-backed-memory*'))
+    assert not hooks_dir.exists()
     assert set(install.remove('/nonexistent/hooks').values()) == {'not there'}
