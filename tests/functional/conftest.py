@@ -31,7 +31,9 @@ def alone(request):
     found = [f'guest {guest}' for guest in running_guests('instance-%08x') if guest.is_nova]
     found += [f'nova-compute ({pid})' for pid in running(('nova-compute',))]
     if found:
-        pytest.exit(f'{found[0]} runs on this machine, and the agents here see it: stop it', 1)
+        # No pytest.exit(): under xdist that is an INTERNALERROR, in which this text is lost.
+        reason = f'{found[0]} runs on this machine, and the agents here see it'
+        pytest.fail(f'{reason}: stop it, or run pytest by "python -m tests.alone"', pytrace=False)
 
 
 @pytest.fixture(scope='session')
