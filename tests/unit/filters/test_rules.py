@@ -174,6 +174,28 @@ POLICIES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ('facts', 'policy', 'concerns'),
+    [
+        # What every arrival needs, a healthy host, is no rule of its own.
+        (asking(), Policy(), False),
+        (asking(forbidden={'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY'}), Policy(), False),
+        (asking(required={'CUSTOM_OTHER'}), Policy(), False),
+        (asking(), Policy(default_policy='forbidden'), True),
+        (asking(required={'CUSTOM_FILE_BACKED_MEMORY'}), Policy(), True),
+        (asking(forbidden={'CUSTOM_FILE_BACKED_MEMORY_DISK'}), Policy(), True),
+        (asking('page_size'), Policy(), True),
+        (asking('realtime'), Policy(), True),
+        (asking(source=on(PLAIN)), Policy(), True),
+    ],
+)
+def test_which_requests_concern_file_backed_memory(
+    facts: RequestFacts, policy: Policy, *, concerns: bool
+) -> None:
+    """Only these are logged, and stopped where the traits of the hosts could not be read."""
+    assert decide(facts, policy).concerns_file_backed_memory is concerns
+
+
 def subsets(names: list[str]) -> list[frozenset[str]]:
     return [
         frozenset(some)

@@ -249,6 +249,35 @@ def test_overcommitment(
         assert back == (settings == DISABLED)
 
 
+HELD = (
+    '3 instances hold {0} MiB, 1 MiB more than the {1} MiB that this host offers: no instance can '
+    'come here, and with a Placement before 14.0 none can be moved off either (bug 2104040); to '
+    'fix it, {2}'
+)
+
+
+def test_the_advice_on_overcommitment() -> None:
+    """Whole, because an operator follows it: an enabled host, and one that was turned off."""
+    enabled = publish.overcommitment(
+        publish.target(ENABLED, HostFacts()), observed(allocated_mib=1048065)
+    )
+    assert enabled == HELD.format(
+        1048065,
+        1048064,
+        'raise [libvirt]file_backed_memory if the store is larger, else upgrade Placement, or '
+        'raise it until instances have moved away',
+    )
+    turned_off = publish.overcommitment(
+        publish.target(DISABLED, DRAINING), observed(DRAM, allocated_mib=97537)
+    )
+    assert turned_off == HELD.format(
+        97537,
+        97536,
+        'upgrade Placement, or set [libvirt]file_backed_memory back until instances have moved '
+        'away',
+    )
+
+
 @pytest.mark.parametrize(('inventory', 'capacity_mib'), [(GOOD, 1048064), (DRAM, 97536)])
 def test_capacity_is_counted_as_placement_counts(inventory: Inventory, capacity_mib: int) -> None:
     """(total - reserved) * allocation_ratio."""
