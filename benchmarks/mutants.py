@@ -48,8 +48,10 @@ NO_FAULTS = (
 )
 
 RULES = {
+    'fbm_placement/rules/author.py': ('tests/unit/rules/test_author.py',),
     'fbm_placement/rules/config.py': ('tests/unit/rules/test_config.py',),
     'fbm_placement/rules/draining.py': ('tests/unit/rules/test_draining.py',),
+    'fbm_placement/rules/edit.py': ('tests/unit/rules/test_edit.py',),
     'fbm_placement/rules/hysteresis.py': ('tests/unit/rules/test_hysteresis.py',),
     'fbm_placement/rules/publish.py': ('tests/unit/rules/test_publish.py',),
     'fbm_placement/rules/restarts.py': ('tests/unit/rules/test_restarts.py',),

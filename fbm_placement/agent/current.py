@@ -50,7 +50,7 @@ class CurrentSettings:
         edited = self.edited()
         if edited in (None, self.value):
             return
-        if not goes_by_edit(edited, self.value, seen, dram, started=started):
+        if not goes_by_edit(edited, self.value, seen, dram, started):
             return
         LOG.info(
             'File-backed memory %s, as in the edited nova.conf and in the report of nova-compute '

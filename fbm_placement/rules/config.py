@@ -21,7 +21,7 @@ def forbidden(settings: Settings) -> Iterator[str]:
     ):
         if value < 0:
             yield f'{name} is {value}: expected a whole number of MiB, 0 or more'
-    if capacity == 0:
+    if not capacity:
         return
     if capacity > constants.PLACEMENT_MAX_INT:
         yield (
@@ -39,7 +39,7 @@ def forbidden(settings: Settings) -> Iterator[str]:
             f'[libvirt]virt_type is {settings.virt_type}: only kvm and qemu guests can have '
             'file-backed memory; set virt_type = kvm, or file_backed_memory = 0'
         )
-    if 0 < capacity <= reserved:
+    if settings.enabled and capacity <= reserved:
         yield (
             f'[DEFAULT]reserved_host_memory_mb is {reserved} MiB, and '
             f'[libvirt]file_backed_memory {capacity} MiB: the reserve leaves nothing for '
@@ -49,7 +49,7 @@ def forbidden(settings: Settings) -> Iterator[str]:
 
 def warnings(settings: Settings) -> Iterator[str]:
     """Return what is allowed here, but not with every release of Nova."""
-    if settings.enabled and settings.reserved_mib > 0:
+    if settings.enabled and settings.reserved_mib:
         yield (
             f'[DEFAULT]reserved_host_memory_mb is {settings.reserved_mib}: nova-compute 34 and '
             'later does not start with file-backed memory and a reserve (earlier ones warn); '

@@ -26,7 +26,6 @@ def goes_by_edit(
     before: Settings,
     seen: Inventory | None,
     dram_mib: int | None,
-    *,
     started: bool,
 ) -> bool:
     """Whether the agent goes by the edited settings, else by those from before.
@@ -36,7 +35,6 @@ def goes_by_edit(
 
     :param seen: what Placement has; None: nothing yet
     """
-    new, old = (
-        seen is not None and reports(settings, seen, dram_mib) for settings in (edited, before)
-    )
-    return started if new == old else new
+    new = seen is not None and reports(edited, seen, dram_mib)
+    old = seen is not None and reports(before, seen, dram_mib)
+    return started if new is old else new

@@ -26,7 +26,7 @@ class Hysteresis:
     @property
     def last_was_good(self) -> bool:
         """Whether the last check found no problem."""
-        return self.recovery is None or self.recovery.good_looks > 0
+        return self.recovery is None or bool(self.recovery.good_looks)
 
     def after(self, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
         """Return the problems that count after a check that found these."""

@@ -62,6 +62,23 @@ def test_forbidden(field, value, reason):
     assert re.fullmatch(reason, found)
 
 
+def test_all_reasons_are_given_at_once():
+    """Also where the capacity is no capacity; a reserve as large as it is a rule of its own."""
+    settings = Settings(capacity_mib=1, reserved_mib=1, virt_type='lxc', ram_allocation_ratio=2.0)
+    found = [reason.split()[0] for reason in config.forbidden(settings)]
+    assert found == [
+        '[DEFAULT]ram_allocation_ratio',
+        '[libvirt]virt_type',
+        '[DEFAULT]reserved_host_memory_mb',
+    ]
+    found = [reason.split()[0] for reason in config.forbidden(replace(settings, capacity_mib=-2))]
+    assert found == [
+        '[libvirt]file_backed_memory',
+        '[DEFAULT]ram_allocation_ratio',
+        '[libvirt]virt_type',
+    ]
+
+
 @pytest.mark.parametrize('reserved', [1, 512])
 def test_a_reserve_is_worth_a_warning(reserved):
     """It runs here, but keeps nova-compute 34 from starting."""

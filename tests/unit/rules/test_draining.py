@@ -88,9 +88,10 @@ def test_how_many_guests_are_left_and_how_to_move_them_on(enabled, backings, lef
 
 
 def test_of_many_guests_some_are_named():
-    text = problem(True, guests(*[Backing.DRAM] * 8, Backing.PRIVATE_FILE)).text
-    assert 'instance-4 (b4) DRAM and 4 more; migrate them live' in text
-    assert 'instance-5' not in text
+    text = problem(True, guests(*[Backing.DRAM] * 5)).text
+    assert 'instance-4 (b4) DRAM; migrate them live' in text
+    text = problem(True, guests(*[Backing.DRAM] * 11, Backing.PRIVATE_FILE)[::-1]).text
+    assert 'instance-11 (b11) file, private, instance-2 (b2) DRAM and 7 more; migrate' in text
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_of_many_guests_some_are_named():
 )
 def test_guests_that_were_restarted_must_stay(enabled, left, changed, kind):
     """The scheduler knows one kind for all guests of a host: theirs is not the published one."""
-    assert problem(enabled, guests(left, changed, changed)).text.endswith(
-        'this host is now; until then do not live-migrate a guest that was restarted: the 2 '
+    assert problem(enabled, guests(left, left, *[changed] * 3)).text.endswith(
+        'this host is now; until then do not live-migrate a guest that was restarted: the 3 '
         f'guests that are {kind} now would go to a host of the other kind, and fail'
     )

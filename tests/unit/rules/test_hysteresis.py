@@ -4,7 +4,7 @@
 from fbm_placement.model import Problem, Recovery
 from fbm_placement.rules.hysteresis import Hysteresis
 
-FULL = (Problem('too small', 'full'),)
+FULL = (Problem('too small', 'full'), Problem('exposed', 'readable'))
 
 
 def recovering(good, needed):
@@ -56,3 +56,10 @@ def test_a_recovery_continues_in_the_next_process():
     third = Hysteresis('store', 2, second.recovery)
     assert third.after(()) == ()
     assert third.recovery is None
+
+
+def test_a_recovery_that_is_longer_than_needed_is_over():
+    """The agent before this one may have needed more checks."""
+    store = Hysteresis('store', 2, Recovery('full', 5))
+    assert store.after(()) == ()
+    assert store.recovery is None
