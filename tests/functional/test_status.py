@@ -75,6 +75,7 @@ def test_before_it_is_turned_on(host, compute):
     assert [name for name, (result, _) in found.items() if result == 2] == []
     assert found['Store'][1].startswith('before it is turned on: memory_backing_dir /nowhere')
     assert found['fbm-agent'][0] == 1
+    assert 'of DRAM: this, not a capacity, limits' in found['NUMA cells'][1]
     assert compute.everything() == before
 
 
