@@ -48,19 +48,17 @@ class CurrentSettings:
         if not started and (seen is None or reports(self.value, seen, dram)):
             return
         edited = self.edited()
-        if edited in (None, self.value):
+        if edited is None or not goes_by_edit(edited, self.value, seen, dram, started):
             return
-        if not goes_by_edit(edited, self.value, seen, dram, started):
-            return
-        LOG.info(
-            'File-backed memory %s, as in the edited nova.conf and in the report of nova-compute '
-            '(%s); before: %s',
-            edited,
-            seen,
-            self.value,
-        )
-        self.value = edited
-        raise errors.SettingsChanged
+        before, self.value = self.value, edited
+        if str(before) != str(edited):
+            LOG.info(
+                'File-backed memory %s, as in the edited nova.conf (Placement has %s); before: %s',
+                edited,
+                seen,
+                before,
+            )
+            raise errors.SettingsChanged
 
     def edited(self) -> Settings | None:
         """Return what nova.conf has now; None: it can't be used, which is logged once."""

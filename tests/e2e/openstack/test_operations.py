@@ -113,7 +113,7 @@ def test_the_hook_is_the_last_check(cloud, create):
         assert 'has file-backed memory disabled, but the running agent goes by enabled' in found
         node.agent.child.send_signal(signal.SIGCONT)
         assert 'disabled' in node.agent.pass_now()
-        assert node.agent.log_lines('as in the edited nova.conf and in the report of nova-compute')
+        assert node.agent.log_lines('as in the edited nova.conf')
         assert cloud.own_traits(node) == set()
         server = create(host='ram')
         assert server.status == 'ACTIVE'

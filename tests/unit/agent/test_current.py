@@ -144,8 +144,8 @@ def test_what_is_logged_of_an_edit(start, nova_conf, nova_compute_reports, log):
     (line,) = logged(log, logging.INFO)
     assert line == (
         'File-backed memory enabled, 512 MiB, 8 MiB of it reserved, as in the edited nova.conf '
-        'and in the report of nova-compute (total=512 reserved=8 max_unit=512 '
-        'allocation_ratio=1.0); before: enabled, 1024 MiB'
+        '(Placement has total=512 reserved=8 max_unit=512 allocation_ratio=1.0); before: enabled, '
+        '1024 MiB'
     )
     agent.reload()
     assert len(logged(log, logging.INFO)) == 1
@@ -231,6 +231,17 @@ def test_a_new_agent_waits_for_nova_compute_too(start, nova_compute_reports, pla
     nova_compute_reports(report(512))
     assert run_pass(agent)
     assert went_by() == ('enabled', 512, 0)
+
+
+@pytest.mark.parametrize('text', [conf_text(1024, 8), OFF, OFF + 'ram_allocation_ratio = 4.0\n'])
+def test_a_restart_without_an_edit_changes_nothing(start, nova_compute_reports, text, log):
+    nova_compute_reports(report(DRAM_MIB, 256, 4.0))
+    run_pass(start(text))
+    before = went_by()
+    log.clear()
+    assert not run_pass(start(text))
+    assert went_by() == before
+    assert not [line for line in logged(log, logging.INFO) if 'edited' in line]
 
 
 @pytest.mark.parametrize('reported', [report(512), report(700), None])
