@@ -70,17 +70,18 @@ def ask(probe: Probe, function: Callable[[], T]) -> T:
 def command_lines(proc: str = PROC) -> Iterator[tuple[int, list[str]]]:
     """Return the arguments of every process that has some; kernel threads and zombies don't."""
     for entry in os.listdir(proc):
-        if entry.isdigit() and (line := _command_line(proc, entry)):
-            yield int(entry), os.fsdecode(line).rstrip('\0').split('\0')
+        if entry.isdigit() and (argv := command_line(int(entry), proc)):
+            yield int(entry), argv
 
 
-def _command_line(proc: str, pid: str) -> bytes | None:
-    """Return it; None: the process has ended, or is hidden."""
+def command_line(pid: int, proc: str = PROC) -> list[str]:
+    """Return the arguments of a process; none: it has ended, is hidden, or has no memory."""
     try:
-        with open(os.path.join(proc, pid, 'cmdline'), 'rb') as file:
-            return file.read()
+        with open(os.path.join(proc, str(pid), 'cmdline'), 'rb') as file:
+            line = file.read()
     except OSError:
-        return None
+        return []
+    return os.fsdecode(line).rstrip('\0').split('\0') if line else []
 
 
 def started_at(pid: int, proc: str = PROC) -> float:
@@ -131,7 +132,7 @@ def hidden_reason(mounts: Iterable[Mount], proc: str = PROC) -> str | None:
     """Return why other users' processes can't be seen (hidepid, proc(5)); None: they can."""
     options = {option for mount in mounts if mount.mount_point == proc for option in mount.options}
     hiding = [option for option in options - {'hidepid=0', 'hidepid=off'} if 'hidepid=' in option]
-    if not hiding or _command_line(proc, '1') is not None:
+    if not hiding or command_line(1, proc):
         return None
     return (
         f'{proc} is mounted with {hiding[-1]}, so the running guests cannot be seen; mount it '

@@ -11,7 +11,7 @@ from oslo_log import log
 
 import fbm_placement
 from fbm_placement import errors
-from fbm_placement.host import state_file
+from fbm_placement.host import processes, state_file
 from fbm_placement.host.observer import HostView
 from fbm_placement.host.state_file import HostState, StoreState
 from fbm_placement.model import AgentOptions, Problem, Settings
@@ -91,11 +91,9 @@ def running_agent() -> int | None:
     """Return the process of the agent that runs here as a service; None: there is none."""
     try:
         pid = state_file.read(state_file.path(), None).pid
-        with open(f'/proc/{pid}/cmdline', 'rb') as file:
-            arguments = file.read().split(b'\0')[:3]
-    except (errors.HostError, OSError):
+    except errors.HostError:
         return None
-    runs = any(argument.endswith(b'fbm-agent') for argument in arguments)
+    runs = processes.program_of(processes.command_line(pid)) == 'fbm-agent'
     return pid if runs and pid != os.getpid() else None
 
 

@@ -3,6 +3,7 @@
 
 import pytest
 
+from fbm_placement.host.origin import is_nova
 from tests.e2e.lab.domain import FILE_BACKED, Domain, MemoryBacking
 from tests.e2e.lab.store import Disk, Tmpfs
 
@@ -81,3 +82,13 @@ def test_what_libvirtd_makes_in_the_store(make_host):
         'drwxr-xr-x root libvirt',
         'drwxr-xr-x libvirt-qemu libvirt/qemu',
     ]
+
+
+@pytest.mark.parametrize('nova', [True, False])
+def test_who_made_a_guest_is_in_libvirts_run_time_xml(boot, enabled, nova):
+    """Whatever its name is; that file is what tells on architectures without SMBIOS strings."""
+    guest = boot(enabled, Domain(nova=nova, backing=FILE_BACKED))
+    directory = enabled.path('/run/libvirt/qemu')
+    assert (directory / f'{guest.name}.xml').stat().st_mode & 0o777 == 0o600
+    for template in ('instance-%08x', 'another-%d'):
+        assert is_nova(guest.name, guest.domain.uuid, template, str(directory)) is nova

@@ -3,7 +3,7 @@
 
 import pytest
 
-from fbm_placement.host.processes import program_of, running
+from fbm_placement.host.processes import command_line, program_of, running
 
 PYTHON = '/usr/bin/python3'
 SCRIPT = '/usr/bin/nova-compute'
@@ -58,5 +58,7 @@ def test_the_processes_of_a_program(tmp_path):
     for pid, argv in ((7, [PYTHON, '-s', SCRIPT]), (8, ['/usr/sbin/libvirtd']), (9, [PYTHON])):
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / 'cmdline').write_text('\0'.join(argv) + '\0')
+    assert command_line(9, str(tmp_path)) == [PYTHON]
+    assert command_line(10, str(tmp_path)) == []
     assert list(running(('nova-compute',), str(tmp_path))) == [7]
     assert sorted(running(('nova-compute', 'libvirtd'), str(tmp_path))) == [7, 8]
