@@ -2,6 +2,8 @@
 """Whether Nova made a guest without its SMBIOS strings: libvirt's XML, or the guest's name."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fbm_placement.host.origin import is_name_of, is_nova
 
@@ -53,6 +55,26 @@ NOVA = (
 )
 def test_a_name_of_the_template(template, name, matches):
     assert is_name_of(template, name, UUID) is matches
+
+
+LITERALS = st.text(st.sampled_from('aF0-.*$ ')) | st.just('%%')
+BY_ID = st.builds(
+    '{}{}{}'.format, LITERALS, st.sampled_from(['%d', '%08x', '%5X', '%o', '%-3i', '%s']), LITERALS
+)
+BY_FIELD = st.lists(
+    LITERALS | st.sampled_from(['%(uuid)s', '%(id)d', '%(id)04x', '%(hostname)s', '%(hostname)r']),
+    max_size=5,
+).map(''.join)
+
+
+@given(template=BY_ID | BY_FIELD, number=st.integers(1, 2**40))
+def test_each_name_that_nova_makes_is_one_of_its_template(template, number):
+    fields = {'uuid': UUID, 'id': number, 'hostname': 'web.example'}
+    try:
+        name = template % number
+    except TypeError:
+        name = template % fields
+    assert is_name_of(template, name, UUID)
 
 
 def write(directory, text, name='web'):
