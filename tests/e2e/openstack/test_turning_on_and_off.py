@@ -154,8 +154,8 @@ def test_turning_off(cloud, ram, boot):
     wait_until(
         lambda: 'inactive' in command.text(*shares, 'share', 'list', sharing.id), 'attached'
     )
-    with pytest.raises(RefusedError, match='shares'):
-        sharing.act('migrate')
+    with pytest.raises(RefusedError, match='share'):
+        sharing.act('shelve')
     resized.wait_for('VERIFY_RESIZE')
 
     page = Page(cloud, ram)
