@@ -192,7 +192,7 @@ def test_hung(boot, make_compute):
     with own.agent():
         with hung(own.host.namespaces, MEMORY_BACKING_DIR, own.host.directory):
             starting.start()
-            own.host.libvirtd.wait_for_output(line, timeout=6)
+            own.host.libvirtd.wait_for_output(line)
             # libvirt then looks for the guest's file, to remove it, and hangs there.
             assert neighbour.process.exists()
         assert starting.wait() == 1

@@ -26,10 +26,11 @@ from tests.services.expected import (
 )
 from tests.services.nova_compute import ComputeError, NovaCompute
 from tests.services.placement import PlacementServer
+from tests.services.process import PATIENCE
 from tests.services.proxy import Proxy
 
-AT_ONCE = 2.0
-"""Seconds. A wait for the next pass takes 5 s here, one for an answer 30."""
+AT_ONCE = 20.0
+"""Seconds, on a busy machine. A wait for the next pass takes an hour here."""
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_it_waits_for_placement_then_for_the_provider_then_is_ready(tmp_path, mo
 
 def test_systemd_gets_each_change_of_state(host):
     """READY with the first good pass, RELOADING before READY, WATCHDOG in time, STOPPING."""
-    with host.daemon(WATCHDOG_USEC='400000') as agent:
+    with host.daemon(WATCHDOG_USEC='4000000') as agent:
         ready = agent.wait_for('READY')
         assert all('WATCHDOG' in message for message in agent.notify.messages[: ready - 1])
         assert is_enabled(host.compute)
@@ -89,9 +90,9 @@ def test_systemd_gets_each_change_of_state(host):
         alive = agent.notified('WATCHDOG').count(('WATCHDOG', '1'))
         start = time.monotonic()
         agent.wait_until(
-            lambda: len(agent.notified('WATCHDOG')) >= alive + 4, 'four more WATCHDOG=1'
+            lambda: len(agent.notified('WATCHDOG')) >= alive + 2, 'two more WATCHDOG=1'
         )
-        assert time.monotonic() - start < 4 * 0.4
+        assert time.monotonic() - start < 2 * 4
         assert agent.terminate()[0] == 0
     states = [name for name, _ in agent.notified('READY', 'RELOADING', 'STOPPING')]
     assert states == ['READY', 'RELOADING', 'READY', 'STOPPING']
@@ -108,9 +109,9 @@ def test_a_frozen_systemd_does_not_stop_the_agent(host):
             time.sleep(1)
             host.compute.overwrite_inventory(total=4096)
             child.send_signal(signal.SIGHUP)
-            child.wait_for_output('MEMORY_MB was overwritten', timeout=10)
+            child.wait_for_output('MEMORY_MB was overwritten')
             child.send_signal(signal.SIGTERM)
-            assert child.wait(10) == 0
+            assert child.wait() == 0
 
 
 # SIGTERM
@@ -139,12 +140,14 @@ def test_sigterm_comes_between_two_requests(host, placement):
     def hold(request):
         if request.method == 'PUT' and request.path.endswith('/inventories/MEMORY_MB'):
             entered.set()
-            go_on.wait(10)
+            go_on.wait(PATIENCE)
 
+    host.configure('file_backed_memory', interval=3600)
+    host.configure('placement', timeout=3600)
     with Proxy(placement.url, before=hold) as proxy:
         host.speak_to(proxy.url)
         with host.daemon() as agent:
-            assert entered.wait(10)
+            assert entered.wait(PATIENCE)
             # A second one is no reason to cut a request either.
             for _ in range(2):
                 agent.child.send_signal(signal.SIGTERM)

@@ -34,13 +34,17 @@ LOGIN_PAGE = Answer(
 )
 
 
+TIMEOUT = 4
+"""[placement]timeout, seconds: what a busy machine answers in time."""
+
+
 def resetting(request):
     raise HangUp(reset=True)
 
 
 def hanging(request):
     # Longer than [placement]timeout is here, and not much: the proxy's thread waits for it.
-    time.sleep(1.5)
+    time.sleep(TIMEOUT + 1)
     raise HangUp
 
 
@@ -85,7 +89,7 @@ def puts_traits(request, compute):
 def test_a_failure_is_one_line(host, proxy, compute, placement, at, before, after, texts):
     """Exit 1 without a second try, and nothing wrong is written."""
     method, last = at.split()
-    host.configure('placement', timeout=1)
+    host.configure('placement', timeout=TIMEOUT)
     everything, others = compute.everything(), foreign(compute)
 
     def here(request):
@@ -188,11 +192,11 @@ def test_an_inventory_that_vanishes_before_it_is_written_is_waited_for(host, pro
 
 def test_slow_answers_are_waited_for(host, proxy, compute):
     """[placement]timeout is for one request, not for a pass."""
-    host.configure('placement', timeout=1)
-    proxy.before = lambda request: time.sleep(0.25)
+    host.configure('placement', timeout=TIMEOUT)
+    proxy.before = lambda request: time.sleep(TIMEOUT / 4)
     start = time.monotonic()
     assert host.once().is_clean
-    assert time.monotonic() - start > 1
+    assert time.monotonic() - start > TIMEOUT
     assert is_enabled(compute)
 
 

@@ -27,6 +27,7 @@ from tests.services.expected import (
 )
 from tests.services.nova_compute import NovaCompute
 from tests.services.placement import PlacementServer
+from tests.services.process import PATIENCE
 from tests.services.proxy import HangUp, Proxy
 
 READ = ['GET traits', 'GET resource_providers', 'GET inventories', 'GET traits', 'GET allocations']
@@ -134,7 +135,7 @@ def check_killed(url, directory, transition, number, *, forwarded):
 
     def kill(request, answer=None):
         if request.number == number:
-            assert started.wait(10)
+            assert started.wait(PATIENCE)
             child.kill()
             raise HangUp
 

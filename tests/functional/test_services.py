@@ -13,7 +13,13 @@ import requests
 from tests.services.nova_compute import ComputeError, NovaCompute
 from tests.services.openstack import CommandError, OpenStackCommand
 from tests.services.placement import PlacementServer
-from tests.services.process import ChildProcess, ProcessError, run_to_the_end, wait_until
+from tests.services.process import (
+    PATIENCE,
+    ChildProcess,
+    ProcessError,
+    run_to_the_end,
+    wait_until,
+)
 
 SLEEP = [sys.executable, '-c', 'import time; print("up"); time.sleep(60)']
 
@@ -24,7 +30,7 @@ def test_the_openstack_command_fails_with_its_own_message(openstack):
 
 
 def test_placement_wants_a_token(placement):
-    assert requests.get(f'{placement.url}/traits', timeout=10).status_code == 401
+    assert requests.get(f'{placement.url}/traits', timeout=PATIENCE).status_code == 401
     stranger = NovaCompute(placement.url, token='notused')
     with pytest.raises(ComputeError, match='403'):
         stranger.start()

@@ -212,12 +212,12 @@ def test_a_dead_store_is_not_waited_for_indefinitely(sh, store):
     sh.edit(sh.program, 'STORE_SECONDS = 3', 'STORE_SECONDS = 0.5')
     sh.edit(sh.program, 'os.kill(child, signal.SIGKILL)', 'child')
     statvfs = '    room = os.statvfs(path)\n'
-    sh.edit(sh.program, statvfs, f'    time.sleep(4)\n{statvfs}')
+    sh.edit(sh.program, statvfs, f'    time.sleep(40)\n{statvfs}')
     sh.write_state(store=store_state(store))
     begun = time.monotonic()
     done = sh.run()
     # run() waits until the last has closed stdout and stderr, as libvirt does.
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 30
     assert done.returncode == 1
     reason = f'the store {store} does not respond (no answer in 0.5 s); check its device\n'
     assert done.stderr.endswith(reason)
