@@ -59,7 +59,7 @@ def make(source):
 
 
 def eventually(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.005)
@@ -102,7 +102,7 @@ def test_no_request_waits_while_something_usable_is_known(make, source) -> None:
     began = time.monotonic()
     for _ in range(1000):
         assert cached.get().value >= 1
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize('error', [None, PlacementError('away')])
@@ -165,7 +165,7 @@ def test_after_a_failure_nobody_waits(make, source, caplog, monkeypatch) -> None
     began = time.monotonic()
     with pytest.raises(PlacementError, match='away'):
         cached.get()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     source.error = None
     source.go_on.set()
     eventually(lambda: 'Placement answers again' in caplog.text)
