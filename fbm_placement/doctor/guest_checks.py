@@ -30,7 +30,9 @@ def guest_restarts(facts: Facts) -> Result:
     store, _ = facts.store
     on_disk = store is None or store.is_disk
     if now := restarts.obstacles(defined, enabled, on_disk):
-        return failure(f'these guests cannot be started here again, so do not stop them: {now}')
+        return failure(
+            f'these guests cannot be started here again, so neither stop nor start them: {now}'
+        )
     known = {definition.uuid for definition in defined}
     unknown = [str(guest) for guest in facts.guests if guest.is_nova and guest.uuid not in known]
     if unknown:

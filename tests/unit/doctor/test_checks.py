@@ -149,7 +149,11 @@ PAGES, SHARE, PINNED, TOPOLOGY = (
         ('Guests', OFF | {'guests': (GUEST,)}, 'SUCCESS 1 guest in DRAM: after file-backed'),
         (RESTARTS, {}, 'SUCCESS 0 guests, running or stopped, can restart'),
         (RESTARTS, TOPOLOGY, 'SUCCESS 1 guest, running or stopped, can restart'),
-        (RESTARTS, PAGES, 'FAILURE .*cannot be started here again, so do not stop them: 1 guest '),
+        (
+            RESTARTS,
+            PAGES,
+            'FAILURE .*cannot be started here again, so neither stop nor start them: 1 g',
+        ),
         (RESTARTS, OFF | PAGES, 'WARNING before it is turned on: 1 guest with a page size'),
         (RESTARTS, SHARE, 'SUCCESS before it is turned off: 1 guest with a share attached'),
         (RESTARTS, OFF | SHARE, 'FAILURE .*cannot be started here again'),
