@@ -34,6 +34,7 @@ esac
 # A stub: there is no Placement to talk to. An agent that runs would put the traits back.
 FBM_AGENT = """#!/bin/sh
 echo "fbm-agent $*" | sed -e "s|$ROOT||g" >> "$ROOT/calls"
+case "$*" in *--dry-run) exit ${DRY_RUN:-0} ;; esac
 ! grep -qs fbm-agent "$ROOT/running" || exit 3
 exit ${WITHDRAW:-0}
 """

@@ -207,6 +207,16 @@ def test_findings_of_the_doctor_are_shown_and_end_nothing(new_node):
     assert 'node.sh failed' not in ended.stdout
 
 
+def test_an_agent_without_a_good_pass_ends_stack_sh(new_node):
+    """Its unit is active all the same."""
+    node = new_node(DRY_RUN='1', FBM_START_TIMEOUT='1')
+    ended = node.run('stack', check=False)
+    assert ended.returncode
+    assert 'the agent had no successful pass in 1 s: see journalctl -u devstack@fbm-agent' in (
+        ended.stdout + ended.stderr
+    )
+
+
 # The unit
 
 
