@@ -23,7 +23,7 @@ from nova.scheduler.filters import (
 from oslo_utils import timeutils
 
 from benchmarks.measurement import Measurement, least_ms
-from fbm_filters import options
+from fbm_filters import options, placement
 from fbm_filters.host_filter import FileBackedMemoryFilter
 from fbm_placement.constants import OWN_TRAITS, TRAIT_ENABLED, TRAIT_UNHEALTHY
 from tests.unit.fake_placement import URL, FakePlacement, Provider
@@ -87,11 +87,11 @@ def _work(
 @contextlib.contextmanager
 def _filter_alone(hosts: list['host_manager.HostState']) -> Iterator[FileBackedMemoryFilter]:
     """The filter with a fresh snapshot: half of the hosts are enabled, on tmpfs."""
-    placement = FakePlacement()
-    placement.traits.update(OWN_TRAITS)
+    fake = FakePlacement()
+    fake.traits.update(OWN_TRAITS)
     enabled = [Provider(host.uuid, host.host, traits={TRAIT_ENABLED}) for host in hosts[::2]]
     unhealthy = Provider(str(uuid.uuid4()), 'elsewhere', traits={TRAIT_UNHEALTHY})
-    placement.providers = {one.uuid: one for one in (*enabled, unhealthy)}
+    fake.providers = {one.uuid: one for one in (*enabled, unhealthy)}
     session = ksa_session.Session(auth=token_endpoint.Token(URL, 'token'))
     client = report.SchedulerReportClient(adapter.Adapter(session, 'placement', raise_exc=False))
     conf = nova.conf.CONF
@@ -100,12 +100,13 @@ def _filter_alone(hosts: list['host_manager.HostState']) -> Iterator[FileBackedM
     logging.getLogger('fbm_filters').setLevel(logging.WARNING)
     try:
         with (
-            mock.patch.object(report, 'report_client_singleton', return_value=client),
+            mock.patch.object(placement, 'connection', return_value=client),
             requests_mock.Mocker() as http,
         ):
-            placement.install(http)
-            # Time stands still, so the snapshot is never older than a request.
-            yield FileBackedMemoryFilter(clock=lambda: 0.0)
+            fake.install(http)
+            one = FileBackedMemoryFilter()
+            yield one
+            one.cache.close()
     finally:
         conf.clear_override('prefilter', group='file_backed_memory')
 

@@ -89,10 +89,12 @@ def apply(
         if rule.required:
             kept = [host for host in hosts if host.uuid in having]
             left = having if left is None else left & having
-        elif having and (left is None or not having.isdisjoint(left)):
-            kept = [host for host in hosts if host.uuid not in having]
-        else:
+        elif not having or having.isdisjoint(
+            [host.uuid for host in hosts] if left is None else left
+        ):
             continue
+        else:
+            kept = [host for host in hosts if host.uuid not in having]
         if len(kept) < len(hosts):
             rejections.append(_rejection(rule, hosts, having, len(hosts) - len(kept)))
         hosts = kept

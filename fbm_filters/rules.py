@@ -4,7 +4,6 @@
 Pre-filter and filter apply the answer of one function, so the two leave the same hosts.
 """
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -144,7 +143,7 @@ class Answer:
     @property
     def concerns_file_backed_memory(self) -> bool:
         """Whether there is a rule besides that for every arrival, a healthy host."""
-        return any(r.trait != TRAIT_UNHEALTHY for r in self.restrictions)
+        return bool({r.trait for r in self.restrictions} - {TRAIT_UNHEALTHY})
 
 
 def decide(facts: RequestFacts, policy: Policy) -> Answer:
@@ -180,7 +179,7 @@ def _rules(facts: RequestFacts, policy: Policy) -> Iterable[Restriction]:
             'the guest on its present host',
             "libvirt does not change the kind of a guest's memory in a live migration",
         )
-    elif policy.default_policy == FORBIDDEN and all(r.trait != TRAIT_ENABLED for r in by_request):
+    elif policy.default_policy == FORBIDDEN and TRAIT_ENABLED not in {r.trait for r in by_request}:
         yield Restriction(
             TRAIT_ENABLED,
             False,
@@ -197,9 +196,10 @@ def _by_traits(facts: RequestFacts) -> Iterable[Restriction]:
         # A host has each of these only together with TRAIT_ENABLED.
         for trait in sorted(facts.required & {TRAIT_DISK, TRAIT_OF_NOVA}):
             yield Restriction(TRAIT_ENABLED, True, f'trait:{trait}=required')
-    for trait in sorted(facts.forbidden & {*OWN_TRAITS, TRAIT_OF_NOVA}):
-        own = TRAIT_ENABLED if trait == TRAIT_OF_NOVA else trait
-        yield Restriction(own, False, f'trait:{trait}=forbidden')
+    if TRAIT_OF_NOVA in facts.forbidden:
+        yield Restriction(TRAIT_ENABLED, False, f'trait:{TRAIT_OF_NOVA}=forbidden')
+    for trait in sorted(facts.forbidden & OWN_TRAITS):
+        yield Restriction(trait, False, f'trait:{trait}=forbidden')
 
 
 def _by_needs(needs: frozenset[str]) -> Iterable[Restriction]:
@@ -208,9 +208,10 @@ def _by_needs(needs: frozenset[str]) -> Iterable[Restriction]:
 
 
 def _contradiction(restrictions: tuple[Restriction, ...]) -> str | None:
-    for one, other in itertools.permutations(restrictions, 2):
-        if one.trait == other.trait and one.required and not other.required:
-            return f'{SUBJECT}: change one of these: {one}, {other}'
+    forbidding = {rule.trait: rule for rule in reversed(restrictions) if not rule.required}
+    for rule in restrictions:
+        if rule.required and rule.trait in forbidding:
+            return f'{SUBJECT}: change one of these: {rule}, {forbidding[rule.trait]}'
     return None
 
 
@@ -220,7 +221,7 @@ def _misfit(
     if destination is None:
         return None
     for rule in restrictions:
-        if (rule.trait in destination.own_traits) != rule.required:
+        if (rule.trait in destination.own_traits) is not rule.required:
             seen = f'the host that was named is {_HOSTS[rule.trait, not rule.required]}'
             return f'{SUBJECT}: name another host, or none: {seen}, but {rule}'
     return None

@@ -24,6 +24,8 @@ DISK = frozenset({TRAIT_ENABLED, TRAIT_DISK})
 KINDS = {'plain': PLAIN, 'tmpfs': TMPFS, 'disk': DISK}
 HOSTS = {
     **KINDS,
+    # Its agent does not run yet.
+    'early': frozenset({'COMPUTE_MEM_BACKING_FILE'}),
     **{f'unhealthy {name}': traits | {TRAIT_UNHEALTHY} for name, traits in KINDS.items()},
 }
 DISK_NEEDS = sorted(name for name, need in NEEDS.items() if need.forbids == TRAIT_DISK)
@@ -52,6 +54,10 @@ def asking(
     return RequestFacts(frozenset(needs), *traits, source, destination)
 
 
+def copied(text: str) -> str:
+    return ''.join(list(text))
+
+
 def on(traits: frozenset[str], name: str = 'compute-1') -> SchedulerHost:
     return SchedulerHost(name, traits)
 
@@ -62,17 +68,20 @@ def on(traits: frozenset[str], name: str = 'compute-1') -> SchedulerHost:
 @pytest.mark.parametrize(
     ('facts', 'hosts'),
     [
-        (asking(), {'plain', 'tmpfs', 'disk'}),
+        (asking(), {'plain', 'early', 'tmpfs', 'disk'}),
         (asking(required={TRAIT_ENABLED}), {'tmpfs', 'disk'}),
         (asking(forbidden={TRAIT_ENABLED}), {'plain'}),
         (asking(required={TRAIT_DISK}), {'disk'}),
-        (asking(forbidden={TRAIT_DISK}), {'plain', 'tmpfs'}),
-        (asking(forbidden={TRAIT_UNHEALTHY}), {'plain', 'tmpfs', 'disk'}),
-        (asking(required={'CUSTOM_OTHER'}), {'plain', 'tmpfs', 'disk'}),
+        (asking(forbidden={TRAIT_DISK}), {'plain', 'early', 'tmpfs'}),
+        (asking(forbidden={TRAIT_UNHEALTHY}), {'plain', 'early', 'tmpfs', 'disk'}),
+        (asking(required={'CUSTOM_OTHER'}), {'plain', 'early', 'tmpfs', 'disk'}),
         (asking(required={TRAIT_OF_NOVA}), {'tmpfs', 'disk'}),
         (asking(forbidden={TRAIT_OF_NOVA}), {'plain'}),
+        # Not the same objects as the rules have: they come from a flavor.
+        (asking(forbidden={copied(TRAIT_ENABLED)}), {'plain'}),
+        (asking(forbidden={copied(TRAIT_OF_NOVA)}), {'plain'}),
         (asking('page_size'), {'plain'}),
-        *((asking(name), {'plain', 'tmpfs'}) for name in DISK_NEEDS),
+        *((asking(name), {'plain', 'early', 'tmpfs'}) for name in DISK_NEEDS),
         (asking('realtime', required={TRAIT_ENABLED}), {'tmpfs'}),
         (asking(source=on(PLAIN)), {'plain'}),
         (asking(source=on(TMPFS)), {'tmpfs', 'disk'}),
@@ -89,7 +98,7 @@ def test_row(facts: RequestFacts, hosts: set[str]) -> None:
 
 def test_default_policy() -> None:
     """Without a wish an instance stays off; Nova's own trait is a wish too."""
-    policy = Policy(default_policy='forbidden')
+    policy = Policy(default_policy=copied('forbidden'))
     assert open_to(asking(), policy) == {'plain'}
     assert open_to(asking(required={TRAIT_OF_NOVA}), policy) == {'tmpfs', 'disk'}
 
@@ -127,6 +136,10 @@ WANTS_DISK = 'trait:CUSTOM_FILE_BACKED_MEMORY_DISK=required'
         ),
         (asking(required={TRAIT_ENABLED}, forbidden={TRAIT_OF_NOVA}), [WANTS, WANTS_NONE]),
         (asking(required={TRAIT_UNHEALTHY}), ['an unhealthy host', 'a healthy host']),
+        (
+            asking(required={copied(TRAIT_DISK)}, forbidden={copied(TRAIT_DISK)}),
+            ['a host whose store is a disk', 'a host whose store is no disk'],
+        ),
     ],
 )
 def test_a_contradiction_names_both_sides(facts: RequestFacts, sides: list[str]) -> None:
@@ -154,6 +167,68 @@ def test_a_named_host_that_does_not_fit_is_named(
     assert refusal is not None
     assert reported in refusal
     assert 'name another host, or none' in refusal
+
+
+@pytest.mark.parametrize(
+    ('facts', 'concerns'),
+    [
+        (asking(), False),
+        (asking(forbidden={copied(TRAIT_UNHEALTHY)}), False),
+        (asking('page_size'), True),
+        (asking('sriov'), True),
+        (asking(forbidden={TRAIT_OF_NOVA}), True),
+        (asking(source=on(PLAIN)), True),
+    ],
+)
+def test_it_concerns_file_backed_memory(facts: RequestFacts, concerns: bool) -> None:
+    """Only such a request is refused where the hosts that fit are not known."""
+    assert decide(facts, Policy()).concerns_file_backed_memory is concerns
+
+
+def test_an_answer_without_rules() -> None:
+    answer = rules.Answer(())
+    assert (answer.concerns_file_backed_memory, answer.is_live_migration) == (False, False)
+
+
+def test_a_rule_with_its_reason() -> None:
+    """For the log; the rule that every instance has needs none."""
+    realtime, healthy = decide(asking('realtime'), Policy()).restrictions
+    assert realtime.explained == (
+        'realtime (hw:cpu_realtime) needs a host whose store is no disk (it locks the memory into '
+        'DRAM that Placement has not counted)'
+    )
+    assert healthy.explained == 'every instance needs a healthy host'
+
+
+def test_the_host_that_was_named_has_no_agent_yet() -> None:
+    facts = asking(source=on(PLAIN), destination=on(frozenset({TRAIT_OF_NOVA})))
+    assert decide(facts, Policy()).refusal == (
+        'File-backed memory: name another host, or none: the host that was named is a host with '
+        'file-backed memory, but the guest on its present host needs a host without file-backed '
+        'memory'
+    )
+
+
+@pytest.mark.parametrize(
+    ('source', 'destination', 'is_one', 'hosts'),
+    [
+        (None, None, False, ''),
+        ('compute-1', None, True, 'compute-1'),
+        ('compute-1', 'compute-2', True, 'compute-1 to compute-2'),
+    ],
+)
+def test_live_migration(
+    source: str | None, destination: str | None, is_one: bool, hosts: str
+) -> None:
+    """The names are for the log."""
+    facts = asking(
+        source=on(PLAIN, source) if source else None,
+        destination=on(PLAIN, destination) if destination else None,
+    )
+    answer = decide(facts, Policy())
+    assert answer.is_live_migration is is_one
+    assert answer.hosts == hosts
+    assert answer.refusal is None
 
 
 # Every combination.
@@ -209,19 +284,20 @@ def may_arrive(traits: frozenset[str], facts: RequestFacts, policy: Policy) -> b
     enabled, disk, unhealthy = (
         trait in traits for trait in (TRAIT_ENABLED, TRAIT_DISK, TRAIT_UNHEALTHY)
     )
+    enabled_or_early = enabled or TRAIT_OF_NOVA in traits
     if unhealthy:
         return False
     if facts.required & OWN_TRAITS - traits or facts.forbidden & traits:
         return False
     needs = facts.needs & policy.incompatible
-    if 'page_size' in needs and enabled:
+    if ('page_size' in needs or TRAIT_ENABLED in facts.forbidden) and enabled_or_early:
         return False
     if needs - {'page_size'} and disk:
         return False
     if facts.source is not None:
-        return enabled == (TRAIT_ENABLED in facts.source.own_traits)
+        return enabled if TRAIT_ENABLED in facts.source.own_traits else not enabled_or_early
     asks = facts.required & {TRAIT_ENABLED, TRAIT_DISK}
-    return bool(asks) or not (policy.default_policy == FORBIDDEN and enabled)
+    return bool(asks) or not (policy.default_policy == FORBIDDEN and enabled_or_early)
 
 
 def named(policy: Policy) -> str:
@@ -243,7 +319,7 @@ def test_every_combination_against_the_sentences(policy: Policy) -> None:
         assert (answer.refusal is not None) == (not wanted or misfit), facts
         if answer.refusal is None:
             assert fitting(answer) == wanted, facts
-            assert answer.concerns_file_backed_memory or wanted == set(KINDS), facts
+            assert answer.concerns_file_backed_memory or wanted == {*KINDS, 'early'}, facts
         elif len(answer.refusal) > len(longest):
             longest = answer.refusal
     # Nova puts 44 characters before it and cuts the fault after 255.
