@@ -66,19 +66,21 @@ def target(settings: Settings, facts: HostFacts) -> Target:
     inventory = None
     if settings.enabled:
         inventory = Inventory.reported(settings.capacity_mib, settings.reserved_mib)
-    traits = frozenset({constants.TRAIT_UNHEALTHY}) if facts.unhealthy else frozenset()
-    enabled, disk = frozenset({constants.TRAIT_ENABLED}), frozenset({constants.TRAIT_DISK})
+    closed = [constants.TRAIT_UNHEALTHY] if facts.unhealthy else []
+    enabled, disk = [constants.TRAIT_ENABLED, *closed], [constants.TRAIT_DISK]
     # The published state is that of the guests: libvirt moves none to the other kind of host.
     if facts.draining and facts.guests_enabled is None:
-        return Target(inventory, traits, enabled | disk, closed_if_enabled=not facts.guests_seen)
+        kept = frozenset({constants.TRAIT_ENABLED, constants.TRAIT_DISK})
+        return Target(inventory, frozenset(closed), kept, closed_if_enabled=not facts.guests_seen)
     if facts.draining:
-        on = facts.guests_enabled
-        return Target(inventory, traits | enabled, disk) if on else Target(inventory, traits)
+        if not facts.guests_enabled:
+            return Target(inventory, frozenset(closed))
+        return Target(inventory, frozenset(enabled), frozenset(disk))
     if not settings.enabled:
         return WITHDRAWN
     if facts.store_is_disk is None:
-        return Target(inventory, traits | enabled, disk)
-    return Target(inventory, traits | enabled | (disk if facts.store_is_disk else frozenset()))
+        return Target(inventory, frozenset(enabled), frozenset(disk))
+    return Target(inventory, frozenset([*enabled, *disk] if facts.store_is_disk else enabled))
 
 
 def make_plan(goal: Target, seen: Observation) -> Plan:

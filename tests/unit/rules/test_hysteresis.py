@@ -18,6 +18,7 @@ def recovering(good, needed):
 def test_a_problem_counts_at_once_and_ends_after_enough_good_checks():
     """A store at the edge of its size would come and go with each file on it otherwise."""
     store = Hysteresis('store', 3)
+    assert not store.settling
     assert store.after(()) == ()
     assert store.after(FULL) == FULL
     assert store.after(()) == recovering(1, 3)

@@ -103,6 +103,18 @@ def test_where_guests_cannot_be_seen_only_an_enabled_host_is_closed() -> None:
     assert goal.traits(FOREIGN | FBM | DISK) == FOREIGN | FBM | DISK | CLOSED
 
 
+def test_what_a_target_sets_keeps_and_leaves_alone() -> None:
+    """One trait may be set and kept, set already, or that of another client."""
+    assert Target(None, FBM, kept_traits=FBM).traits(FBM) == FBM
+    assert Target(None, FBM | CLOSED, closed_if_enabled=True).traits(NONE) == FBM | CLOSED
+    assert Target(None, NONE, kept_traits=FOREIGN).traits(FOREIGN | DISK) == FOREIGN
+
+
+def test_without_allocations_nothing_is_held() -> None:
+    seen = Observation(7, GOOD, NONE)
+    assert (seen.allocated_mib, seen.consumers) == (0, 0)
+
+
 # The steps.
 
 
@@ -180,10 +192,11 @@ def test_every_plan_is_safe_and_as_short_as_can_be(
 # What differs.
 
 
+@pytest.mark.parametrize('by', [1, -1])
 @pytest.mark.parametrize('field', [field.name for field in dataclasses.fields(Inventory)])
-def test_each_field_is_corrected(field: str) -> None:
+def test_each_field_is_corrected(field: str, by: int) -> None:
     """One wrong field is enough, and all six are written."""
-    wrong = dataclasses.replace(GOOD, **{field: getattr(GOOD, field) + 1})
+    wrong = dataclasses.replace(GOOD, **{field: getattr(GOOD, field) + by})
     found = planned(ENABLED, observed(wrong))
     assert found.steps == (GOOD,)
     assert found.differences == ((field, str(getattr(wrong, field)), str(getattr(GOOD, field))),)
