@@ -14,7 +14,7 @@ class Hysteresis:
     """
 
     def __init__(
-        self, key: str, needed: int, recovery: Recovery | None = None, *, settles: bool = False
+        self, key: str, needed: int, recovery: Recovery | None = None, settles: bool = False
     ) -> None:
         self._key = key
         self._needed = needed
