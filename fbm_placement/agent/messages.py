@@ -44,9 +44,9 @@ def format_overwrite(result: PassResult, times: int, provider_configs: Sequence[
         end = "To end it, find the client that writes this host's inventory"
     elif author == OTHER_SIZE:
         end = (
-            f'To end it, restart nova-compute; if it reports {seen.total} MiB again, the files '
-            f'that it reads and those of the agent differ ({wanted.total} MiB): set the right '
-            'value in both, and restart both'
+            f'To end it, restart nova-compute; if it reports {seen.total} MiB again, it reads '
+            f'other files than the agent, whose [libvirt]file_backed_memory = {wanted.total}: set '
+            'the right value in both, and restart both'
         )
     return (
         f'{constants.MEMORY_MB} was overwritten{again}: found {seen}, '

@@ -101,9 +101,9 @@ def test_another_size_is_not_blamed_on_either_nova_conf() -> None:
     text = messages.format_overwrite(result(goal, reported(total=4096)), 1, ())
     assert 'Likely by nova-compute: it has the form of its report, with another' in text
     assert text.endswith(
-        'To end it, restart nova-compute; if it reports 4096 MiB again, the files that it reads '
-        'and those of the agent differ (1048576 MiB): set the right value in both, and restart '
-        'both'
+        'To end it, restart nova-compute; if it reports 4096 MiB again, it reads other files than '
+        'the agent, whose [libvirt]file_backed_memory = 1048576: set the right value in both, and '
+        'restart both'
     )
 
 
