@@ -17,6 +17,8 @@ from tests.services.process import program, service_environment
 
 HUGE_PAGES = '/var/lib/nova/huge'
 
+_FIRST_PORT = 19000
+"""For migrations. The default, 49152, is one that an outgoing connection may have."""
 _PORTS_EACH = 60
 
 
@@ -121,7 +123,7 @@ class ComputeNode(FbmHost):
         return f'qemu+unix:///system?socket={socket}'
 
     def _configure_qemu(self) -> None:
-        first = 49152 + self.number * _PORTS_EACH
+        first = _FIRST_PORT + self.number * _PORTS_EACH
         with self.host.path('/etc/libvirt/qemu.conf').open('a') as file:
             # The hosts share one network; libvirt refuses 127.0.0.1.
             file.write(

@@ -109,8 +109,10 @@ class ControlPlane:
                 'transport_url': self.broker.url,
                 'state_path': self.folder['nova'],
                 'use_stderr': True,
-                'rpc_response_timeout': 60,
+                'rpc_response_timeout': 180,
                 'report_interval': 2,
+                # A host that is busy for a minute is not down; forced_down is at once.
+                'service_down_time': 300,
                 'periodic_fuzzy_delay': 0,
                 'default_log_levels': 'amqp=WARN,keystoneauth=WARN,oslo.messaging=INFO,'
                 'oslo_messaging=INFO,urllib3=WARN,stevedore=WARN,'
