@@ -4,6 +4,7 @@
 Its commands come in its order, and each must print what the page shows.
 """
 
+import functools
 import re
 import shlex
 
@@ -232,4 +233,8 @@ def move(*servers):
         server.act('migrate')
         server.wait_for('VERIFY_RESIZE')
         server.act('confirmResize')
-        wait_until(lambda server=server, before=before: server.status == before, 'confirmed')
+        wait_until(functools.partial(has_status, server, before), 'confirmed')
+
+
+def has_status(server, status):
+    return server.status == status
