@@ -3,11 +3,14 @@
 
 import contextlib
 import json
+from unittest import mock
 
 from nova.scheduler import request_filter
 from nova.tests.fixtures import libvirt as fakelibvirt
 
+from fbm_filters import decision
 from fbm_filters.host_filter import FileBackedMemoryFilter
+from fbm_filters.rules import NEEDS, Policy, decide
 from fbm_placement.errors import PlacementError
 from tests.functional.nova import fleet
 
@@ -58,6 +61,7 @@ class CloudTestCase(fleet.FleetTestCase):
     PREFILTER = True
     REFRESH_INTERVAL = 60
     DEFAULT_POLICY = 'any'
+    INCOMPATIBLE = frozenset(NEEDS)
 
     def setUp(self):
         before = list(request_filter.ALL_REQUEST_FILTERS)
@@ -72,6 +76,7 @@ class CloudTestCase(fleet.FleetTestCase):
             prefilter=self.PREFILTER,
             refresh_interval=self.REFRESH_INTERVAL,
             default_policy=self.DEFAULT_POLICY,
+            incompatible=sorted(self.INCOMPATIBLE),
         )
         super().setUp()
         (self.cache,) = [
@@ -114,6 +119,14 @@ class CloudTestCase(fleet.FleetTestCase):
         if node is not None:
             body['hypervisor_hostname'] = node
         return self.settled(self.api.post_server({'server': body}))
+
+    def guest_from_before(self, kind, host):
+        """A guest that came when ``default_policy`` was ``any``, and no host had a trait."""
+        early = mock.patch.object(decision, 'decide', lambda facts, _: decide(facts, Policy()))
+        with early:
+            server = self.guest(kind, host=host)
+        self.assertEqual('ACTIVE', server['status'], self.fault_of(server))
+        return server
 
     def fault_of(self, server):
         return server.get('fault', {}).get('message', '')

@@ -3,7 +3,7 @@
 
 import contextlib
 
-from tests.functional.nova import cloud
+from tests.functional.nova import cloud, harness
 
 # A guest may boot on these. Nova itself refuses any page size where file_backed_memory is set.
 MAY_BOOT_ON = {
@@ -139,3 +139,100 @@ class ArrivalByTheFilterAloneTest(ArrivalTest):
 
     def assert_reported(self, words, text):
         self.assertIn(words, self.stdlog.logger.output)
+
+
+class DefaultPolicyTest(cloud.CloudTestCase):
+    """``default_policy = forbidden``, and a guest that is on an enabled host already."""
+
+    DEFAULT_POLICY = 'forbidden'
+
+    def test_it_needs_a_plain_host_to_start_again(self):
+        """The log of a request that finds none names the option."""
+        self.start('disk', 'tmpfs')
+        server = self.guest_from_before('plain', 'disk')
+        option = 'because [file_backed_memory]default_policy = forbidden needs a host without'
+        shelved = self.guest_from_before('plain', 'disk')
+        shelved = self._shelve_server(shelved, expected_state='SHELVED_OFFLOADED')
+        self.assertNotIn(option, self.stdlog.logger.output)
+        self.admin_api.post_server_action(
+            server['id'], {'migrate': None}, check_response_status=[202]
+        )
+        self.eventually(
+            lambda: [m['status'] for m in self.migrations(server)], lambda all_: 'error' in all_
+        )
+        self.assertIn(option, self.stdlog.logger.output)
+        self.assertEqual('disk', self.host_of(server))
+
+        self.start('plain')
+        self.assertEqual('plain', self.host_of(self._migrate_server(server)))
+        self.assertEqual('plain', self.host_of(self._unshelve_server(shelved)))
+
+    def test_a_resize_keeps_it_on_enabled_hosts(self):
+        self.start('disk', 'tmpfs', 'plain')
+        flavor = self._create_flavor(
+            memory_mb=512, vcpu=2, disk=1, ephemeral=0, extra_spec=cloud.GUESTS['required']
+        )
+        server = self._resize_server(self.guest_from_before('plain', 'disk'), flavor)
+        self.assertEqual('tmpfs', self.host_of(server))
+
+
+class IncompatibleTest(cloud.CloudTestCase):
+    """Needs that are taken off the list."""
+
+    INCOMPATIBLE = frozenset({'vdpa'})
+
+    def test_page_sizes_and_realtime(self):
+        """Nova does not start a guest with a page size there; a realtime guest starts."""
+        self.start('disk')
+        for guest in ('small pages', 'large pages'):
+            server = self.guest(guest, host='disk')
+            self.assertEqual('ERROR', server['status'], guest)
+        self.assertIn('incompatible with huge pages', self.stdlog.logger.output)
+        server = self.guest('realtime', host='disk')
+        self.assertEqual('ACTIVE', server['status'], self.fault_of(server))
+
+
+class NovasOwnMeansTest(cloud.CloudTestCase):
+    """What of Nova's changes where guests go."""
+
+    def test_isolated_aggregates(self):
+        """A flavor must name the very trait of the aggregate."""
+        self.flags(enable_isolated_aggregate_filtering=True, group='scheduler')
+        self.start('disk')
+        body = {'aggregate': {'name': 'enabled', 'availability_zone': None}}
+        aggregate = self.admin_api.post_aggregate(body)['id']
+        self.admin_api.add_host_to_aggregate(aggregate, 'disk')
+        metadata = {'trait:CUSTOM_FILE_BACKED_MEMORY': 'required'}
+        self.admin_api.post_aggregate_action(aggregate, {'set_metadata': {'metadata': metadata}})
+        for guest, status in (('required', 'ACTIVE'), ('plain', 'ERROR')):
+            server = self.guest(guest)
+            self.assertEqual(status, server['status'], self.fault_of(server))
+        if harness.NOVA_RELEASE >= (31,):
+            self.assertEqual('ERROR', self.guest('trait of Nova')['status'])
+
+    def test_a_reload_of_nova_scheduler(self):
+        """SIGHUP changes no option of the filter: a restart does."""
+        self.start('disk')
+        self.scheduler_flags(default_policy='forbidden')
+        self.scheduler.manager.reset()
+        server = self.guest('plain')
+        self.assertEqual('ACTIVE', server['status'], self.fault_of(server))
+
+    def test_several_instances_at_once(self):
+        """The line in the log has the first one and the number of the others."""
+        self.start('plain')
+        flavor = self._create_flavor(
+            memory_mb=64, vcpu=1, disk=0, ephemeral=0, extra_spec=cloud.GUESTS['small pages']
+        )
+        body = self._build_server(flavor_id=flavor, networks='none')
+        self.settled(self.api.post_server({'server': {**body, 'min_count': 3}}))
+        self.assertIn(' and 2 more: required [], forbidden [', self.stdlog.logger.output)
+
+    def test_a_host_whose_agent_does_not_run_yet(self):
+        """nova-compute reports its own trait: nothing that needs a plain host goes there."""
+        if harness.NOVA_RELEASE < (31,):
+            self.skipTest('no nova-compute has that trait')
+        self.start('disk', passes=False)
+        for guest in ('small pages', 'forbidden'):
+            self.assertEqual('ERROR', self.guest(guest)['status'])
+        self.assertNotIn('incompatible with huge pages', self.stdlog.logger.output)

@@ -192,6 +192,10 @@ class BadMinuteTest(FailureTestCase):
 
     AT_ONCE = 50
 
+    def setUp(self):
+        super().setUp()
+        self.flags(initial_cpu_allocation_ratio=32.0)  # four processors, for half of them
+
     def test_boots(self):
         """None takes noticeably longer, and none goes where it must not."""
         self.start('disk', 'plain', 'plain-2', 'sick')

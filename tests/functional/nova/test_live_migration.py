@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Live migration: libvirt changes no running guest's kind of memory, so it stays with its kind."""
 
-from unittest import mock
-
 import pytest
 from nova.tests.functional.api import client
 
-from fbm_filters import decision
-from fbm_filters.rules import Policy, decide
 from tests.functional.nova import cloud, harness
 
 ROOMY = 4 * cloud.OFFERED_MIB
@@ -159,8 +155,7 @@ class DefaultPolicyTest(cloud.CloudTestCase):
     def test_it_traps_no_guest(self):
         """A guest from before it was set moves among enabled hosts; new ones stay off."""
         self.start('disk', 'tmpfs', passes=False)
-        with mock.patch.object(decision, 'decide', lambda facts, _: decide(facts, Policy())):
-            server = self.guest('plain', host='disk')
+        server = self.guest_from_before('plain', 'disk')
         for host in ('disk', 'tmpfs'):
             self.let_agent_pass(host)
         self.assertEqual('ERROR', self.guest('plain')['status'])
