@@ -74,8 +74,23 @@ def _count_prefilter():
     prefilter.PreFilter.__call__ = counted
 
 
+def _end_threads():
+    """A filter's thread reads from Placement as long as its process lives: here, a test."""
+    original = host_filter.FileBackedMemoryFilter.__init__
+    earlier = []
+
+    def started(self, *args):
+        original(self, *args)
+        while earlier:
+            earlier.pop().cache.close()
+        earlier.append(self)
+
+    host_filter.FileBackedMemoryFilter.__init__ = started
+
+
 _make_available()
 _enable()
+_end_threads()
 _count_filter()
 _count_prefilter()
 
