@@ -43,7 +43,8 @@ What keeps an instance off hosts with file-backed memory, or off those whose sto
 
 Take a need off the list where your kernel, store and releases can serve it after all; such an
 instance is then scheduled as one without it. ``page_size`` keeps off every host with file-backed
-memory, the others only those with the trait ``CUSTOM_FILE_BACKED_MEMORY_DISK``.
+memory; never take it off, as Nova starts no such guest there. The others keep off only hosts with
+the trait ``CUSTOM_FILE_BACKED_MEMORY_DISK``.
 """,
     ),
     cfg.IntOpt(
