@@ -69,9 +69,9 @@ def remove(hooks_dir: str = HOOKS_DIR) -> dict[str, str]:
                 os.unlink(path)
     except OSError as exc:
         raise _failed('remove the hook from', hooks_dir, exc) from exc
-    with contextlib.suppress(OSError):
-        os.rmdir(os.path.join(hooks_dir, SUBDIR))
-        os.rmdir(hooks_dir)
+    for directory in (os.path.join(hooks_dir, SUBDIR), hooks_dir):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
     return done
 
 

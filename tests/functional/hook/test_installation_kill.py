@@ -27,7 +27,7 @@ KILLED_AT = """
             return function(*args, **kwargs)
         return call
 
-    for name in ('makedirs', 'open', 'unlink', 'fchmod', 'fsync', 'rename', 'close'):
+    for name in ('makedirs', 'open', 'unlink', 'rmdir', 'fchmod', 'fsync', 'rename', 'close'):
         setattr(os, name, counted(getattr(os, name)))
     getattr(install, sys.argv[1])(sys.argv[2])
     print(left)
@@ -51,23 +51,24 @@ def run_killed_at(what, hooks_dir, step):
 def test_killed_at_any_step_it_leaves_whole_files_and_no_hook_without_its_program(
     tmp_path, what, before
 ):
-    qemu_d = tmp_path / 'qemu.d'
+    hooks_dir = tmp_path / 'hooks'
+    qemu_d = hooks_dir / 'qemu.d'
 
     def start_over():
         shutil.rmtree(qemu_d, ignore_errors=True)
-        qemu_d.mkdir()
+        qemu_d.mkdir(parents=True)
         for name, data in before.items():
             (qemu_d / name).write_bytes(data)
             (qemu_d / name).chmod(MODES[name])
 
     start_over()
-    steps = 1000 - int(run_killed_at(what, tmp_path, 1000))
+    steps = 1000 - int(run_killed_at(what, hooks_dir, 1000))
     assert steps >= (2 if what == 'remove' else 9)
     seen = set()
     for step in range(steps):
         start_over()
-        assert run_killed_at(what, tmp_path, step) == ''
-        files = {path.name: path.read_bytes() for path in qemu_d.iterdir()}
+        assert run_killed_at(what, hooks_dir, step) == ''
+        files = {path.name: path.read_bytes() for path in qemu_d.glob('*')}
         for name, data in files.items():
             assert data in (NEW[name], OLD[name])
             assert (qemu_d / name).stat().st_mode & 0o777 == MODES[name]
@@ -75,7 +76,8 @@ def test_killed_at_any_step_it_leaves_whole_files_and_no_hook_without_its_progra
         # A new hook may rely on its own program, an old one on that it still works with a new.
         assert files.get(HOOK) != NEW[HOOK] or files[PROGRAM] == NEW[PROGRAM]
         seen.add(tuple(sorted(files.items())))
-        getattr(install, what)(str(tmp_path))
-        files = {path.name: path.read_bytes() for path in qemu_d.iterdir()}
+        getattr(install, what)(str(hooks_dir))
+        files = {path.name: path.read_bytes() for path in qemu_d.glob('*')}
         assert files == (NEW if what == 'install' else {})
+        assert hooks_dir.exists() == (what == 'install')
     assert len(seen) >= (2 if before or what == 'install' else 1)
