@@ -9,20 +9,22 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
+from zipfile import ZipFile
 
 from tests.e2e.lab import domain, kernel
 from tests.e2e.systemd_host import SystemdHost
 from tests.services.nova_compute import NovaCompute
 from tests.services.nova_conf import NovaConf, admin_token
-from tests.services.process import REPOSITORY, ChildProcess, ProcessError, child_environment
+from tests.services.process import REPOSITORY, ProcessError, child_environment, run_to_the_end
 
 CAPACITY_MIB = 128
 NOVA_CONF = '/etc/nova/nova.conf'
 STORE = '/srv/fbm'
 WHEELS = '/srv/wheels'
-RELEASES = ('1.0.0', '2.0.0')
+FSTAB = f'ram {STORE} tmpfs size={CAPACITY_MIB}m,mode=0711,nofail 0 0\n'
+Done = subprocess.CompletedProcess[str]
+OLD, NEW = '1.0.0', '2.0.0'
 
 _FILES = {
     '/etc/sysusers.d/compute.conf': """\
@@ -42,6 +44,7 @@ After=libvirtd.service
 [Service]
 User=nova
 ExecStart=/usr/bin/nova-compute
+Restart=always
 [Install]
 WantedBy=multi-user.target
 """,
@@ -76,7 +79,7 @@ namespaces = []
 cgroup_controllers = []
 memory_backing_dir = "{STORE}"
 """,
-    '/etc/fstab': f'ram {STORE} tmpfs size={CAPACITY_MIB}m,mode=0711,nofail 0 0\n',
+    '/etc/fstab': FSTAB,
 }
 
 
@@ -90,6 +93,8 @@ class SystemdCompute(SystemdHost):
         super().__init__(directory)
         self.compute = NovaCompute(placement_url).start()
         self._wheels = wheels
+        self.before: set[str] = set()
+        """Paths that this machine has, and are named as ours are."""
 
     def furnish(self) -> None:
         """Make of a bare host a compute host, and boot it as one."""
@@ -108,11 +113,32 @@ class SystemdCompute(SystemdHost):
         image = self.path(domain.KERNEL)
         image.parent.mkdir(parents=True, exist_ok=True)
         image.write_bytes(kernel.assemble(kernel.Pattern()))
-        shutil.copytree(self._wheels, self.path(WHEELS))
-        constraints = self.path(WHEELS) / 'constraints.txt'
-        shutil.copy(REPOSITORY / 'constraints.txt', constraints)
+        self.path(WHEELS).mkdir()
+        shutil.copy(REPOSITORY / 'constraints.txt', self.path(WHEELS))
+        self.release(OLD)
         self.type('systemctl daemon-reload; systemctl enable libvirtd nova-compute')
+        self.before = self.named_as_ours()
         self.reboot()
+
+    def named_as_ours(self) -> set[str]:
+        """Return the paths that are named as this project's are, logs left out."""
+        where = '/etc /usr /opt /run /var/lib /var/cache'
+        # The store's mount is the operator's.
+        names = "! -name '*srv-fbm*' -iname '*fbm*' -o -name '*file-backed*'"
+        return set(self.type(f'find {where} {names}', good=(0, 1)).split())
+
+    def release(self, version: str) -> None:
+        """Let pip find a release."""
+        (wheel,) = self._wheels.glob(f'*-{version}-*')
+        shutil.copy(wheel, self.path(WHEELS))
+
+    def fstab(self, line: str) -> None:
+        self.write('/etc/fstab', f'{line}\n')
+        self.type('systemctl daemon-reload')
+
+    def virsh(self, *arguments: str, check: bool = True, stdin: str = '') -> Done:
+        argv = ['virsh', '-c', 'qemu:///system', *arguments]
+        return self.run(*argv, check=check, stdin=stdin)
 
     def packaged_python_is_ours(self) -> None:
         """Let pip install into the system's Python, as distributions other than Debian do."""
@@ -137,25 +163,27 @@ class SystemdCompute(SystemdHost):
 
 
 def build(directory: Path) -> Path:
-    """Build two releases of this tree, uncommitted changes included; return their directory."""
+    """Make two releases of this tree, uncommitted changes included; return their directory."""
     listed = ['git', 'ls-files', '--cached', '--others', '--exclude-standard']
     names = subprocess.run(listed, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    tree, wheels = directory / 'tree', directory / 'wheels'
+    for name in names.stdout.splitlines():
+        if (REPOSITORY / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, tree / name)
     pip = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--wheel-dir']
-    with ExitStack() as stack:
-        builds = []
-        for version in RELEASES:
-            tree = directory / version
-            for name in filter(os.path.isfile, names.stdout.splitlines()):
-                (tree / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(REPOSITORY / name, tree / name)
+    environment = child_environment(PBR_VERSION=OLD)
+    run_to_the_end(
+        [*pip, str(wheels), str(tree)], directory / 'pip.log', environment=environment, timeout=120
+    )
+    (old,) = wheels.glob(f'*-{OLD}-*.whl')
+    with ZipFile(old) as source, ZipFile(str(old).replace(OLD, NEW), 'w') as target:
+        for file in source.infolist():
+            data = source.read(file)
+            if file.filename.endswith(('METADATA', 'RECORD')):
+                data = data.replace(OLD.encode(), NEW.encode())
             # What only a daemon-reload shows.
-            unit = tree / 'systemd/fbm-agent.service'
-            unit.write_text(unit.read_text().replace('Description=', f'Description={version}: '))
-            environment = child_environment(PBR_VERSION=version)
-            argv = [*pip, str(directory / 'wheels'), str(tree)]
-            child = ChildProcess(argv, directory / f'{version}.log', environment=environment)
-            builds.append(stack.enter_context(child))
-        for child in builds:
-            if child.wait(120.0):
-                raise ProcessError(f'no wheel{child.tail()}')
-    return directory / 'wheels'
+            if file.filename.endswith('fbm-agent.service'):
+                data = data.replace(b'Description=', f'Description={NEW}: '.encode())
+            target.writestr(file.filename.replace(OLD, NEW), data)
+    return wheels

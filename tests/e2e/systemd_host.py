@@ -26,6 +26,7 @@ mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$1/r
 cd "$1/root"
 rm -rf etc/systemd/system/* lib/systemd/system/multi-user.target.wants/*
 rm -rf usr/local/* var/log/journal
+mkdir usr/local/bin
 ln -s /lib/systemd/system/multi-user.target etc/systemd/system/default.target
 status=133
 while [ "$status" = 133 ]; do
@@ -88,13 +89,19 @@ class SystemdHost:
         there.chmod(mode)
 
     def run(
-        self, *argv: str, check: bool = True, timeout: float = 60.0, **environment: str
+        self,
+        *argv: str,
+        check: bool = True,
+        stdin: str = '',
+        timeout: float = 60.0,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as root, in the environment of a console and what is added to it."""
         done = run(
             ['nsenter', '--target', str(self._first), '--all', *argv],
             environment={'PATH': PATH, 'HOME': '/root', 'LANG': 'C.UTF-8', **environment},
             cwd=Path('/'),
+            stdin=stdin,
             timeout=timeout,
         )
         if check and done.returncode:
