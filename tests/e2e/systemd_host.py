@@ -54,7 +54,11 @@ class SystemdHost:
         root = directory / 'root'
         root.mkdir(parents=True)
         self._child = ChildProcess(
-            ['unshare', '--mount', 'sh', '-e', '-c', _BOOT, 'boot', str(root)],
+            # What ends `unshare` ends all that runs in its process namespace.
+            [
+                *('unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'),
+                *('sh', '-e', '-c', _BOOT, 'boot', str(root)),
+            ],
             directory / 'console.log',
             name='systemd-nspawn',
             environment={'PATH': PATH, 'LANG': 'C.UTF-8'},
@@ -63,7 +67,11 @@ class SystemdHost:
 
     def __enter__(self) -> Self:
         self._child.start()
-        self._wait_for_systemd()
+        try:
+            self._wait_for_systemd()
+        except BaseException:
+            self._child.kill()
+            raise
         return self
 
     def __exit__(self, *_error: object) -> None:
