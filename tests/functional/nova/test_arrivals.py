@@ -225,7 +225,9 @@ class NovasOwnMeansTest(cloud.CloudTestCase):
             memory_mb=64, vcpu=1, disk=0, ephemeral=0, extra_spec=cloud.GUESTS['small pages']
         )
         body = self._build_server(flavor_id=flavor, networks='none')
-        self.settled(self.api.post_server({'server': {**body, 'min_count': 3}}))
+        self.api.post_server({'server': {**body, 'min_count': 3}})
+        servers = [self.settled(server) for server in self.api.get_servers()]
+        self.assertEqual(['ACTIVE'] * 3, [server['status'] for server in servers])
         self.assertIn(' and 2 more: required [], forbidden [', self.stdlog.logger.output)
 
     def test_a_host_whose_agent_does_not_run_yet(self):
