@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fbm_placement.model import Directory, Mount, Store
-from fbm_placement.rules.store import problems
+from fbm_placement.rules.store import is_disk, misplaced, problems
 
 XFS = Mount('/srv/fbm', 'xfs', '/dev/nvme0n1', '259:3', options=frozenset({'rw'}))
 DIRECTORIES = (
@@ -131,3 +131,20 @@ def test_where_it_is_not_known_whom_qemu_runs_as():
 def test_a_problem_that_prevents_other_checks_is_the_only_one():
     assert len(texts(5000, mount=mounted(mount_point='/'))) == 1
     assert len(texts(5000, directories=first_directory(0o777))) == 2
+
+
+@pytest.mark.parametrize('path', ['/tmp/fbm', '/var/tmp/fbm'])
+def test_a_directory_for_temporary_files_is_no_place_for_a_store(path):
+    assert misplaced(path).text.startswith(f'the store {path} is in a directory for temporary')
+
+
+@pytest.mark.parametrize('path', ['/srv/fbm', '/tmpfs', '/srv/tmp/fbm'])
+def test_other_directories_are(path):
+    assert misplaced(path) is None
+
+
+def test_what_the_store_is_is_known_only_where_it_is_mounted():
+    assert is_disk(GOOD) is True
+    assert is_disk(replace(GOOD, mount=mounted(filesystem='tmpfs'))) is False
+    for changes in ({'mount': None}, {'mount': LOWER, 'expected_mount': '/srv/fbm'}):
+        assert is_disk(replace(GOOD, **changes)) is None
