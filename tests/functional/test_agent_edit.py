@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An edited nova.conf, with only nova-compute restarted: agent and doctor against real Placement.
 
-nova-compute's reports are simulated; that Nova itself reports so is shown in tests/e2e/openstack.
+nova-compute's reports are simulated.
 """
 
 import json
