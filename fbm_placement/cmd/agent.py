@@ -70,9 +70,10 @@ def _run(args: Sequence[str]) -> int:
         args, prog=PROG, description=DESCRIPTION, epilog=EPILOG, cli_opts=CLI_OPTS
     )
     chosen = [name for name in SWITCHES if conf[f'{COMMAND_LINE_ONLY}{name}']]
-    if len(chosen) > 1:
+    # A dry run is one pass, so --once adds nothing to it.
+    if 'withdraw' in chosen[1:]:
         raise errors.ConfigurationError(
-            [f'--{chosen[0]} and --{chosen[1]} exclude each other; see {PROG} --help']
+            [f'--{chosen[0]} and --withdraw exclude each other; see {PROG} --help']
         )
     if chosen:
         logs.to_stderr(conf, PROG)
@@ -90,7 +91,7 @@ def _run(args: Sequence[str]) -> int:
     for warning in config.warnings(settings):
         LOG.warning('%s', warning)
     if chosen:
-        return _once(Agent(conf, settings, options), dry=chosen == ['dry-run'])
+        return _once(Agent(conf, settings, options), dry='dry-run' in chosen)
     return _serve(conf, settings, options)
 
 

@@ -154,11 +154,19 @@ def test_withdraw(host, placement, capsys):
     assert 'CUSTOM_FILE_BACKED_MEMORY set -> not set' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    'flags', [('--once', '--dry-run'), ('--once', '--withdraw'), ('--dry-run', '--withdraw')]
-)
+def test_a_dry_run_is_one_pass(host, placement, capsys):
+    host(ENABLED)
+    results = []
+    for flags in (['--dry-run'], ['--once', '--dry-run'], ['--dry-run', '--once']):
+        results.append((command.main(flags), *capsys.readouterr()))
+    assert results == [results[0]] * 3
+    assert results[0][0] == 1
+    assert placement.writes == []
+
+
+@pytest.mark.parametrize('flags', [('--once', '--withdraw'), ('--dry-run', '--withdraw')])
 @pytest.mark.parametrize('order', [1, -1])
-def test_switches_exclude_each_other(host, placement, capsys, flags, order):
+def test_switches_that_exclude_each_other(host, placement, capsys, flags, order):
     assert command.main(flags[::order]) == 2
     out, err = capsys.readouterr()
     assert out == ''
