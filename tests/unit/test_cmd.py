@@ -156,9 +156,8 @@ def test_withdraw(host, placement, capsys):
 
 def test_a_dry_run_is_one_pass(host, placement, capsys):
     host(ENABLED)
-    results = []
-    for flags in (['--dry-run'], ['--once', '--dry-run'], ['--dry-run', '--once']):
-        results.append((command.main(flags), *capsys.readouterr()))
+    together = (['--dry-run'], ['--once', '--dry-run'], ['--dry-run', '--once'])
+    results = [(command.main(flags), *capsys.readouterr()) for flags in together]
     assert results == [results[0]] * 3
     assert results[0][0] == 1
     assert placement.writes == []
