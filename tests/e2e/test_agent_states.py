@@ -96,6 +96,8 @@ def test_turned_off(boot, make_compute, fbm):
     with own.agent():
         assert own.own_traits() == ENABLED
     own.configure('libvirt', file_backed_memory=0)
+    # nova-compute, restarted with it, reports DRAM, and that stays.
+    assert own.compute.rewrite_inventory()
     with own.agent() as agent:
         assert own.own_traits() == ENABLED | CLOSED
         (line,) = agent.log_lines('takes no new instance')
@@ -103,8 +105,6 @@ def test_turned_off(boot, make_compute, fbm):
             '1 running guest is still file-backed: '
             f'{guest.name} ({guest.domain.uuid}) file, shared; migrate'
         ) in line
-        # nova-compute, restarted with file_backed_memory = 0, reports DRAM, and that stays.
-        assert own.compute.rewrite_inventory()
         agent.pass_now()
         assert own.compute.inventory()['total'] == DRAM_MIB
         assert own.own_traits() == ENABLED | CLOSED

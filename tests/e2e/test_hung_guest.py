@@ -81,4 +81,5 @@ def test_it_does_not_hang_the_agent(store):
         assert qemu.wait(10) == 0
     seen = [host.observe(settings, options).facts for _ in range(4)]
     assert seen[-1].guests_seen
-    assert seen[-1].unhealthy == ()
+    # pytest's directory may be under /tmp, where no store belongs.
+    assert {problem.key for problem in seen[-1].unhealthy} <= {'temporary'}
