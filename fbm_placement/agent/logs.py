@@ -5,12 +5,13 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from oslo_config import cfg
 from oslo_log import _options as oslo_options  # what its entry point shows to the generator
 from oslo_log import handlers, log, rate_limit
 
+from fbm_placement.conf import COMMAND_LINE_ONLY
 from fbm_placement.notices import is_written
 from fbm_placement.text import config_error_text, one_line, without_userinfo
 
@@ -61,15 +62,12 @@ def to_stderr(conf: cfg.ConfigOpts | None, prog: str) -> None:
     _finish(wrong)
 
 
-def as_a_service(conf: cfg.ConfigOpts, prog: str, args: Sequence[str] = ()) -> None:
-    """Log as nova.conf says, and to stderr (systemd's journal) where an option there is wrong.
-
-    :param args: the command line; only there can a ``log_file`` be meant for the agent
-    """
-    own_file = any(arg.startswith(('--log-file', '--logfile')) for arg in args)
+def as_a_service(conf: cfg.ConfigOpts, prog: str) -> None:
+    """Log as nova.conf says, and to stderr (systemd's journal) where an option there is wrong."""
     left, wrong = None, ''
     try:
-        if conf.log_file and not own_file:
+        # Only on the command line can one be meant for the agent.
+        if conf.log_file and not conf[f'{COMMAND_LINE_ONLY}log_file']:
             left = conf.log_file
             conf.set_override('log_file', None)
         _set_up(conf, prog)

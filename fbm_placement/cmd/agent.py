@@ -78,7 +78,7 @@ def _run(args: Sequence[str]) -> int:
     if chosen:
         logs.to_stderr(conf, PROG)
     else:
-        logs.as_a_service(conf, PROG, args)
+        logs.as_a_service(conf, PROG)
     if chosen == ['withdraw']:
         # A configuration that forbids to run must not forbid to uninstall.
         options = reader.read_agent_options(conf, needed=('resource_provider',))
