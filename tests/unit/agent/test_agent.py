@@ -159,6 +159,18 @@ def test_the_traits_are_created_again_now_and_then(settled, placement, clock):
     assert placement.traits == TRAITS | OWN
 
 
+def test_every_ten_minutes_everything_is_read(settled, placement, clock):
+    clock.now += 600
+    requests_sent = placement.count(lambda: run_pass(settled))
+    assert [path.partition('?')[0] for _, path in requests_sent] == [
+        '/traits',
+        f'{HERE}/inventories',
+        f'{HERE}/traits',
+        f'{HERE}/allocations',
+    ]
+    assert placement.count(lambda: run_pass(settled)) == [INVENTORY]
+
+
 def test_a_disabled_host_gets_no_trait(make, placement):
     """But they exist: a pre-filter may name them."""
     before = json.dumps(placement.node.inventories)
