@@ -2,6 +2,7 @@
 """Sizes that keep a module one thing: the directions of imports are import-linter's."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ def test_modules_and_functions_stay_small(path):
 
     assert long_functions == []
     assert len(source.splitlines()) <= 300 or path == ONE_FILE_BY_DESIGN
+
+
+@pytest.mark.parametrize(
+    'room', sorted({path.parent for path in MODULES}), ids=lambda path: path.name
+)
+def test_the_map_of_the_packages_names_each_module(room):
+    """CONTRIBUTING.rst, where a newcomer finds what is where."""
+    text = (REPOSITORY / 'CONTRIBUTING.rst').read_text().partition('The packages\n')[2]
+    names = {path.stem for path in room.glob('*.py')} - {'__init__', '__main__'}
+
+    assert {name for name in names if not re.search(rf'\b{name}\b', text)} == set()
 
 
 def test_there_are_at_most_20_rooms():
