@@ -9,7 +9,7 @@ from oslo_log import log
 from fbm_placement import errors
 from fbm_placement.conf import reader
 from fbm_placement.host import state_file
-from fbm_placement.host.qemu_conf import dram_mib
+from fbm_placement.host.numa import dram_mib
 from fbm_placement.model import Inventory, Settings
 from fbm_placement.notices import Notices
 from fbm_placement.rules.edit import goes_by_edit, reports

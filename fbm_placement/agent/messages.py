@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from fbm_placement import constants
 from fbm_placement.agent.reconcile import PassResult
-from fbm_placement.host.qemu_conf import dram_mib
+from fbm_placement.host.numa import dram_mib
 from fbm_placement.model import HostFacts
 from fbm_placement.rules.author import BY_HAND, OTHER_SIZE, likely_author, provider_config_text
 from fbm_placement.rules.publish import Plan

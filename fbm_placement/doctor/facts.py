@@ -134,7 +134,7 @@ class Facts:
 
     @property
     def cells_mib(self) -> dict[int, int]:
-        return numa.cells_mib()
+        return {cell: kib // 1024 for cell, kib in numa.cells_kib().items()}
 
     @functools.cached_property
     def store(self) -> tuple[Store | None, tuple[Problem, ...]]:
@@ -159,7 +159,7 @@ class Facts:
 
     @property
     def dram_mib(self) -> int | None:
-        return qemu_conf.dram_mib()
+        return numa.dram_mib()
 
     @property
     def agent_state(self) -> HostState:

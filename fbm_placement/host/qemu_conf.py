@@ -2,7 +2,6 @@
 """Where libvirt puts guests' RAM files: qemu.conf, or libvirt's defaults."""
 
 import contextlib
-import os
 import pwd
 import re
 from dataclasses import dataclass
@@ -126,11 +125,3 @@ def _expect(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
         return match
     line = text.count('\n', 0, at) + 1
     raise ValueError(f'line {line} is not NAME = VALUE')
-
-
-def dram_mib() -> int | None:
-    """Return this host's DRAM in MiB, as libvirt and so Nova count it; None: unknown."""
-    try:
-        return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2**20
-    except (ValueError, OSError):
-        return None

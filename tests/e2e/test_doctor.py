@@ -2,7 +2,9 @@
 """`fbm-status upgrade check` on a real host."""
 
 import json
+import re
 
+from fbm_placement.host import numa
 from tests.e2e.cloud import ComputeHost
 from tests.e2e.host import HOOK
 from tests.e2e.lab.domain import FILE_BACKED, Domain, MemoryBacking
@@ -57,3 +59,10 @@ def test_from_installed_to_broken(boot, make_host, placement):
         named = f'1 guest with a page size (hw:mem_page_size): {in_huge_pages.name} '
         assert named in broken['Guest restarts']['details']
         assert 'fbm-status hook install' in broken['libvirt hook']['details']
+
+
+def test_dram_is_counted_as_libvirt_does(make_host):
+    """nova-compute reports this number while file-backed memory is off."""
+    seen = make_host('counted').virsh('nodeinfo').stdout
+    (kib,) = re.findall(r'^Memory size: +(\d+) KiB$', seen, re.MULTILINE)
+    assert numa.dram_mib() == int(kib) // 1024

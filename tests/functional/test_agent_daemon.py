@@ -5,7 +5,6 @@ SIGHUP brings the next pass at once, so hardly a test waits for an interval to p
 """
 
 import contextlib
-import os
 import re
 import signal
 import socket
@@ -14,6 +13,7 @@ import time
 
 import pytest
 
+from fbm_placement.host import numa
 from tests.services.agent import CAPACITY, AgentHost, Daemon, NotifySocket
 from tests.services.expected import (
     ENABLED,
@@ -217,7 +217,7 @@ def test_debug_is_switched_at_sighup(host, compute):
 
 
 def test_an_overwrite_is_repaired_and_logged_once_with_its_author(host, compute):
-    dram_mib = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2**20
+    dram_mib = numa.dram_mib()
     compute.memory_mib = dram_mib
     compute.start()
     with host.ready_daemon() as agent:

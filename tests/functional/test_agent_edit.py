@@ -5,16 +5,16 @@ nova-compute's reports are simulated.
 """
 
 import json
-import os
 
 import pytest
 
+from fbm_placement.host import numa
 from tests.services.agent import CAPACITY, AgentHost
 from tests.services.expected import ENABLED_TRAIT, own_traits
 from tests.services.nova_compute import inventory
 from tests.services.process import program
 
-DRAM_MIB = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2**20
+DRAM_MIB = numa.dram_mib() or 0
 AGREE, AGENT = 'nova-compute and fbm-agent', 'fbm-agent'
 SUCCESS, WARNING, FAILURE = 0, 1, 2
 

@@ -6,9 +6,10 @@ import time
 
 import pytest
 
+from fbm_placement.host import numa
 from tests.e2e.lab.host import MEMORY_BACKING_DIR
 from tests.e2e.openstack.control import TOKEN_SECONDS
-from tests.e2e.openstack.layers import assert_whole
+from tests.e2e.openstack.layers import assert_memory, assert_whole
 from tests.services.expected import DISK_TRAIT, ENABLED_TRAIT, UNHEALTHY_TRAIT
 from tests.services.process import wait_until
 
@@ -95,7 +96,10 @@ def test_turned_off_and_on(cloud, boot, create, ram):
 
 
 def test_the_hook_is_the_last_check(cloud, create):
-    """nova-compute runs with a nova.conf that the agent hasn't read: the hook refuses."""
+    """nova-compute runs with a nova.conf that the agent hasn't read: the hook refuses.
+
+    With its next pass the agent goes by it, too, and the server starts.
+    """
     node = cloud.ram
     node.configure('libvirt', file_backed_memory=0)
     node.agent.child.send_signal(signal.SIGSTOP)
@@ -108,6 +112,14 @@ def test_the_hook_is_the_last_check(cloud, create):
         assert server.show()['OS-EXT-SRV-ATTR:instance_name'] not in node.host.virsh('list').stdout
         found = node.status('upgrade', 'check', '--json').stdout
         assert 'has file-backed memory disabled, but the running agent goes by enabled' in found
+        node.agent.child.send_signal(signal.SIGCONT)
+        assert 'disabled' in node.agent.pass_now(), (cloud.memory('ram'), numa.dram_mib())
+        assert node.agent.log_lines('as in the edited nova.conf')
+        assert cloud.own_traits(node) == set()
+        server = create(host='ram')
+        assert server.status == 'ACTIVE'
+        assert_memory(server.guest(node), file_backed=False)
+        server.delete()
     finally:
         node.agent.child.send_signal(signal.SIGCONT)
         node.configure('libvirt', file_backed_memory=node.capacity)

@@ -2,18 +2,17 @@
 """An edited nova.conf: the agent goes by it once nova-compute does, over a Placement in memory."""
 
 import logging
-import os
 
 import pytest
 
 from fbm_placement import errors
 from fbm_placement.agent.agent import Agent
 from fbm_placement.conf import reader
-from fbm_placement.host import state_file
+from fbm_placement.host import numa, state_file
 from tests.unit import fake_placement
 from tests.unit.fake_placement import TRAITS, UUID
 
-DRAM_MIB = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2**20
+DRAM_MIB = numa.dram_mib()
 ON = {'CUSTOM_FILE_BACKED_MEMORY', 'CUSTOM_FILE_BACKED_MEMORY_DISK'}
 OFF = """
 [DEFAULT]

@@ -8,7 +8,7 @@ import pytest
 
 from fbm_placement.agent import messages
 from fbm_placement.agent.reconcile import PassResult
-from fbm_placement.host import qemu_conf
+from fbm_placement.host import numa
 from fbm_placement.model import DISABLED, HostFacts, Inventory, Provider, Settings
 from fbm_placement.rules import publish
 from fbm_placement.rules.publish import Observation
@@ -79,7 +79,7 @@ def test_a_single_pass_reports_what_it_changed() -> None:
 
 
 def test_an_overwrite_is_reported_with_its_author_and_how_to_end_it() -> None:
-    mib = qemu_conf.dram_mib()
+    mib = numa.dram_mib()
     assert mib is not None
     goal = dataclasses.replace(ON, inventory=WANTED)
     seen = result(goal, reported(total=mib, reserved=0))

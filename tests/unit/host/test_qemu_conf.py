@@ -7,7 +7,7 @@ import pwd
 import pytest
 
 from fbm_placement import errors
-from fbm_placement.host.qemu_conf import QemuConf, dram_mib, parse, read_qemu_conf
+from fbm_placement.host.qemu_conf import QemuConf, parse, read_qemu_conf
 
 
 def test_without_settings_libvirts_defaults_count(tmp_path):
@@ -101,9 +101,3 @@ def test_whom_qemu_runs_as():
 def test_one_that_cannot_be_read_is_told(tmp_path):
     with pytest.raises(errors.HostError, match=r'memory_backing_dir in it: run as root or'):
         read_qemu_conf(str(tmp_path))
-
-
-def test_dram_is_what_the_kernel_has():
-    with open('/proc/meminfo', encoding='ascii') as file:
-        kib = int(file.readline().split()[1])
-    assert abs((dram_mib() or 0) - kib // 1024) <= 1
