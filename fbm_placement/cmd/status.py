@@ -9,7 +9,6 @@ from oslo_config import cfg
 from oslo_upgradecheck import upgradecheck
 
 from fbm_placement import conf as configuration
-from fbm_placement import errors
 from fbm_placement.agent import logs
 from fbm_placement.cmd import exit_codes, guests, hook
 from fbm_placement.conf import reader
@@ -42,8 +41,6 @@ def _run(args: Sequence[str]) -> int:
         # The hook knows nova.conf from the agent.
         needs_files=lambda conf: conf.command.name != 'hook',
     )
-    if conf.command.func is None:
-        raise errors.ConfigurationError(['which command? See fbm-status --help'])
     logs.to_stderr(conf, PROG)
     code: int = conf.command.func(conf)
     return code
