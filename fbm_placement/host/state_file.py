@@ -104,10 +104,11 @@ def _parse(state: dict[str, Any]) -> HostState:
         state[name] = None if state[name] is None else kind(**state[name])
     state |= {name: tuple(state[name]) for name in ('may_restart', 'unhealthy')}
     texts = (state['looked_at'], *state['unhealthy'])
-    numbers = [state['pid'], *filter(None, map(state.get, ('capacity_mib', 'reserved_mib')))]
-    if not all(type(number) is int for number in numbers):
-        raise TypeError
-    if not all(isinstance(text, str) for text in texts):
+    recoveries = (state['store_recovery'], state['drain_recovery'])
+    optional = [state.get('capacity_mib'), state.get('reserved_mib')]
+    optional += [one and one.good_looks for one in recoveries]
+    numbers = (state['pid'], *(one for one in optional if one is not None))
+    if {*map(type, texts)} - {str} or {*map(type, numbers)} - {int}:
         raise TypeError
     # A newer agent may write more.
     known = {field.name for field in fields(HostState)}
