@@ -25,10 +25,9 @@ _STRING = re.compile(
     re.DOTALL,
 )
 _NUMBER = re.compile(r'[+-]?[0-9]+')
-_AFTER_VALUE = re.compile(r'[ \t]*(?:#[^\r\n]*)?')
-_SEPARATOR = re.compile(r'[ \t]*(?:\Z|[;\r\n][ \t\r\n]*)')
-_BLANK = re.compile(r'[ \t\r\n]*')
-_LIST_END = re.compile(r'\]')
+_SEPARATOR = re.compile(r'[ \t]*(?:#[^\r\n]*)?(?:\Z|[;\r\n][ \t\r\n]*)')
+_LIST_BEGIN = re.compile(r'\[[ \t\r\n]*')
+_IN_LIST = re.compile(r'[ \t\r\n]*(?:,[ \t\r\n]*|(?=\]))')
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,6 @@ def parse(text: str) -> dict[str, str | None]:
             name = _expect(_NAME, text, at)
             value, at = _value(text, name.end())
             found.setdefault(name[1], value)
-            at = _expect(_AFTER_VALUE, text, at).end()
         at = _expect(_SEPARATOR, text, at).end()
     return found
 
@@ -108,16 +106,13 @@ def _value(text: str, at: int) -> tuple[str | None, int]:
     """Return a string, None for another value, and where the value ends."""
     if string := _STRING.match(text, at):
         return string[string.lastindex or 0].partition('\0')[0], string.end()
-    if not text.startswith('[', at):
+    begin = _LIST_BEGIN.match(text, at)
+    if begin is None:
         return None, _expect(_NUMBER, text, at).end()
-    at = _expect(_BLANK, text, at + 1).end()
+    at = begin.end()
     while not text.startswith(']', at):
-        at = _expect(_BLANK, text, _value(text, at)[1]).end()
-        if text.startswith(',', at):
-            at = _expect(_BLANK, text, at + 1).end()
-        elif not text.startswith(']', at):
-            break
-    return None, _expect(_LIST_END, text, at).end()
+        at = _expect(_IN_LIST, text, _value(text, at)[1]).end()
+    return None, at + 1
 
 
 def _expect(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
