@@ -114,7 +114,8 @@ class _Reader(Generic[T]):
                 return found
             if self._failure is None:
                 self._failure = PlacementError(f'no answer in {WAIT_SECONDS:.0f} s')
-            raise self._failure
+            # Of all requests that raise it; else it would keep them all, and grow with each.
+            raise self._failure.with_traceback(None)
 
     def close(self) -> None:
         with self._changed:

@@ -173,6 +173,18 @@ def test_after_a_failure_nobody_waits(make, source, caplog, monkeypatch) -> None
     assert 'away; which hosts fit is not known' in caplog.text
 
 
+def test_a_failure_keeps_no_request(make, source) -> None:
+    """Each that raises it would else add itself, with all that it holds, and to the traceback."""
+    cached = make()
+    source.error = PlacementError('away')
+    lengths = []
+    for _ in range(3):
+        with pytest.raises(PlacementError) as caught:
+            cached.get()
+        lengths.append(len(caught.traceback))
+    assert lengths[0] == lengths[2]
+
+
 def test_a_failure_is_logged_ever_more_rarely(make, source, caplog, monkeypatch) -> None:
     """With the age of what is used meanwhile."""
     monkeypatch.setattr(cache, 'RETRY_SECONDS', 0.001)
