@@ -14,6 +14,7 @@ from oslo_log import log
 
 from fbm_filters.rules import TRAIT_OF_NOVA
 from fbm_placement.constants import MICROVERSION, OWN_TRAITS
+from fbm_placement.errors import PlacementError
 from fbm_placement.placement.client import PlacementClient
 
 LOG = log.getLogger(__name__)
@@ -69,8 +70,12 @@ def traits_in_use(context: RequestContext) -> frozenset[str]:
     placement = client(context)
     in_use = placement.existing_traits(TRAITS, associated='true')
     if not in_use >= OWN_TRAITS:
-        for trait in sorted(placement.create_missing_traits(OWN_TRAITS)):
-            LOG.info('Created trait %s in Placement', trait)
+        try:
+            for trait in sorted(placement.create_missing_traits(OWN_TRAITS)):
+                LOG.info('Created trait %s in Placement', trait)
+        except PlacementError as exc:
+            # What was read is true all the same, and each agent creates them, too.
+            LOG.debug('Traits are not created: %s', exc)
     return in_use
 
 

@@ -71,3 +71,19 @@ def test_a_trait_that_is_deleted_in_between(placement) -> None:
     placement.before = delete
     with pytest.raises(BadRequestError):
         ours.providers_by_trait(CONTEXT)
+
+
+def test_what_is_read_is_used_where_no_trait_can_be_created(placement) -> None:
+    """By a policy of Placement's, or while its database takes no writes."""
+    placement.traits -= {'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY'}
+    placement.providers['sick'].traits -= {'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY'}
+
+    def forbid(method, path):
+        if method == 'PUT':
+            placement.failure = {'status_code': 403, 'text': ''}
+
+    placement.before = forbid
+    assert ours.traits_in_use(CONTEXT) == {
+        'CUSTOM_FILE_BACKED_MEMORY',
+        'CUSTOM_FILE_BACKED_MEMORY_DISK',
+    }
