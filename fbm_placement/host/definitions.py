@@ -4,6 +4,7 @@
 Nova writes it again each time that it starts a guest, and from the same flavor.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
@@ -30,8 +31,6 @@ def read_definitions(directory: str = DIRECTORY) -> tuple[Definition, ...]:
     """Return the definition of each Nova guest; HostError: they can't be read."""
     try:
         return tuple(_read_all(directory))
-    except FileNotFoundError:
-        return ()
     except OSError as exc:
         raise errors.HostError(
             f'{exc.filename}: {exc.strerror}; expected to read the definitions of the guests '
@@ -40,12 +39,17 @@ def read_definitions(directory: str = DIRECTORY) -> tuple[Definition, ...]:
 
 
 def _read_all(directory: str) -> Iterator[Definition]:
-    for name in sorted(os.listdir(directory)):
-        if name.endswith('.xml'):
-            with open(os.path.join(directory, name), 'rb') as file:
-                definition = parse(file.read())
-            if definition is not None:
+    # No directory: libvirt never ran. No file: the guest was undefined since it was listed.
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(directory)):
+            if name.endswith('.xml') and (definition := _read(os.path.join(directory, name))):
                 yield definition
+
+
+def _read(path: str) -> Definition | None:
+    with contextlib.suppress(FileNotFoundError), open(path, 'rb') as file:
+        return parse(file.read())
+    return None
 
 
 def parse(xml: bytes) -> Definition | None:

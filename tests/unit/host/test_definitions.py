@@ -109,6 +109,13 @@ def test_what_is_not_a_guest_of_nova(tmp_path):
     assert read_definitions(str(tmp_path / 'nowhere')) == ()
 
 
+def test_a_guest_that_is_undefined_meanwhile(tmp_path):
+    """The others are found all the same: each may be the one that would not start again."""
+    (tmp_path / 'a.xml').symlink_to('gone.xml')
+    (tmp_path / 'b.xml').write_text(DOMAIN)
+    assert len(read_definitions(str(tmp_path))) == 1
+
+
 def test_definitions_that_may_not_be_read(tmp_path):
     (tmp_path / 'a.xml').symlink_to('a.xml')
     with pytest.raises(errors.HostError, match=r'a\.xml: .*: run fbm-status as root'):
