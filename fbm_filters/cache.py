@@ -106,7 +106,7 @@ class _Reader(Generic[T]):
             return found
         with self._changed:
             is_coming = earliest <= self._reading_since < math.inf
-            if self._failure is None and not is_coming:
+            if not (self._failure or is_coming or self._since(earliest)):
                 self._wanted = True
                 self._changed.notify_all()
             self._changed.wait_for(lambda: self._failure or self._since(earliest), WAIT_SECONDS)
