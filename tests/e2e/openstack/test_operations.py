@@ -30,10 +30,10 @@ def test_an_unhealthy_store(cloud, boot, create):
         assert cloud.own_traits(cloud.disk) == ENABLED | DISK | CLOSED
         refused = create(host='disk').show()
         assert refused['status'] == 'ERROR'
-        assert 'disk is an unhealthy host' in refused['fault']['message']
+        assert 'No valid host was found' in refused['fault']['message']
         ended = other.live_migrate('disk')
         assert (
-            'disk is an unhealthy host, but every instance needs a healthy host' in ended.details
+            'named is an unhealthy host, but every instance needs a healthy host' in ended.details
         )
         assert_whole(cloud, other, cloud.ram, since=counted)
         before = leaving.guest().counter()
@@ -67,7 +67,7 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     assert cloud.own_traits(ram) == ENABLED | CLOSED
     assert '1 running guest is still file-backed' in ram.status('guests').stdout
     assert 'draining' in ram.status('upgrade', 'check').stdout
-    assert 'ram is an unhealthy host' in create(host='ram').show()['fault']['message']
+    assert 'No valid host was found' in create(host='ram').show()['fault']['message']
     assert 'named is a host without' in backed.live_migrate('plain').details
     assert_whole(cloud, backed, ram, since=counted, file_backed=True)
     assert backed.live_migrate().succeeded
@@ -85,7 +85,7 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     status = ram.turn(1024)
     assert '1 running guest is not file-backed' in status
     assert cloud.own_traits(ram) == CLOSED
-    assert 'ram is an unhealthy host' in create(host='ram').show()['fault']['message']
+    assert 'No valid host was found' in create(host='ram').show()['fault']['message']
     assert 'named is a host with file-backed' in plain.live_migrate('disk').details
     assert plain.live_migrate().succeeded
     assert_whole(cloud, plain, cloud.plain, since=counted)
