@@ -15,7 +15,7 @@ from tests.services.nova_compute import ComputeError
 from tests.services.openstack import CommandError
 from tests.services.process import ProcessError
 
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 300
 # Errors whose message is enough; others need their traceback.
 WITHOUT_TRACEBACK = (Unexpected, CommandError, ComputeError, ProcessError)
 

@@ -8,9 +8,13 @@ import os
 import subprocess
 from pathlib import Path
 
+PATH = Path('/srv/fbm-demo')
+"""The agent refuses a store under /tmp. It is in a /srv that only the agent sees."""
+
 _MOUNT_AND_RUN = """
 set -e
-mkdir -p "$2"
+mount -t tmpfs -o mode=0755 tmpfs "${2%/*}"
+mkdir "$2"
 mount -t tmpfs -o "size=$1,mode=0755" tmpfs "$2"
 mkdir -p "$2/libvirt/qemu"
 shift 2
@@ -18,16 +22,15 @@ exec "$@"
 """
 
 
-def with_store(argv: list[str], path: Path, mib: int) -> list[str] | None:
+def with_store(argv: list[str], mib: int) -> list[str] | None:
     """Return a command that mounts a store of this size for itself, and then is this one.
 
     None where the machine doesn't let this user mount anything, as in many containers.
     """
     unshare = ['unshare', '--mount'] + ([] if os.geteuid() == 0 else ['--map-root-user'])
-    mounting = [*unshare, 'sh', '-c', _MOUNT_AND_RUN, 'sh', f'{mib}m', str(path)]
+    mounting = [*unshare, 'sh', '-c', _MOUNT_AND_RUN, 'sh', f'{mib}m', str(PATH)]
     try:
         subprocess.run([*mounting, 'true'], check=True, capture_output=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    path.rmdir()
     return [*mounting, *argv]

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from demo.stage import Row, Stage, Unexpected
-from demo.store import with_store
+from demo.store import PATH, with_store
 from fbm_placement.host.processes import running_guests
 from tests.services.expected import inventory
 from tests.services.nova_compute import ComputeError, Inventory, NovaCompute
@@ -17,7 +17,7 @@ from tests.services.process import ChildProcess, child_environment, program, run
 
 MEMORY = 'MEMORY_MB'
 ENABLED = {'CUSTOM_FILE_BACKED_MEMORY'}
-WITHOUT_A_STORE = {'CUSTOM_FILE_BACKED_MEMORY_DISK', 'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY'}
+WITHOUT_A_STORE = {'CUSTOM_FILE_BACKED_MEMORY_UNHEALTHY'}
 # The least that it takes: a spectator should not wait. In a cloud, a minute and more is right.
 INTERVAL_SECONDS = 5
 # A pass after the interval at its longest, and a slow machine.
@@ -34,8 +34,7 @@ def tour(stage: Stage, directory: Path) -> None:
     stage.say()
     if guests := [guest for guest in running_guests('instance-%08x') if guest.is_nova]:
         raise Unexpected(
-            'a machine without guests of Nova, which the agent would see: take another one, or, '
-            'as root: unshare --pid --mount --fork --mount-proc make demo',
+            'no guests of Nova, which the agent would see: take another machine, or be root',
             guests[0],
         )
     server = PlacementServer(directory / 'placement')
@@ -62,9 +61,8 @@ class _Tour:
         self.as_agent_wants_it = self.as_nova_knows_it | {MEMORY: inventory(self.store)}
         self.traits_of_others: set[str] = set()
         self.used = 0
-        self.store_path = directory / 'store'
         argv = [program('fbm-agent'), '--config-file', str(directory / 'nova.conf')]
-        with_a_store = with_store(argv, self.store_path, self.store + 1)
+        with_a_store = with_store(argv, self.store + 1)
         self.traits = ENABLED if with_a_store else ENABLED | WITHOUT_A_STORE
         self.dry_run = [*argv, '--dry-run']
         self.agent = ChildProcess(
@@ -108,9 +106,7 @@ class _Tour:
         self.stage.type('fbm-agent --config-file nova.conf --dry-run')
         done = run(self.dry_run, environment=self.agent.environment)
         unhealthy, *table = done.stdout.splitlines()
-        self.stage.expect(
-            True, f'memory_backing_dir {self.store_path} does not exist' in unhealthy
-        )
+        self.stage.expect(True, f'memory_backing_dir {PATH} does not exist' in unhealthy)
         self.stage.quote(self.stage.wrap(unhealthy), '\n'.join(table), done.stderr)
         self.stage.expect('exit code 1: it differs', f'exit code {done.returncode}: it differs')
         self.stage.expect(self.as_nova_knows_it, self.compute.inventories())
@@ -201,8 +197,8 @@ class _Tour:
         if self.traits == ENABLED:
             return (
                 'The store is mounted now. In place of an NVMe it is a tmpfs of that size, which '
-                'takes no memory until it is written to; only the agent sees it. A store '
-                'that it cannot see counts as a disk; a tmpfs is none, so that trait is not set.'
+                'takes no memory until it is written to; only the agent sees it. A tmpfs is no '
+                'disk, so CUSTOM_FILE_BACKED_MEMORY_DISK is not set.'
             )
         return (
             'No store can be mounted on this machine, so the agent will report that the host is '
@@ -220,7 +216,7 @@ class _Tour:
                 'placement': admin_token(self.server.url),
                 'file_backed_memory': {
                     'interval': INTERVAL_SECONDS,
-                    'memory_backing_dir': self.store_path,
+                    'memory_backing_dir': PATH,
                 },
             },
         )
