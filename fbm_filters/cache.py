@@ -134,12 +134,11 @@ class _Reader(Generic[T]):
             if self._hangs():
                 if self._thread:
                     self._note_failure(PlacementError(f'no answer in {READ_SECONDS:.0f} s'))
-                self._thread += 1
-                self._reading_since = math.inf
-                name = f'file-backed-memory-{self._thread}'
-                threading.Thread(
-                    target=self._run, args=(self._thread,), name=name, daemon=True
-                ).start()
+                number = self._thread + 1
+                name = f'file-backed-memory-{number}'
+                threading.Thread(target=self._run, args=(number,), name=name, daemon=True).start()
+                # Not before: where no thread can be started, the next request tries again.
+                self._thread, self._reading_since = number, math.inf
 
     def _run(self, thread: int) -> None:
         while True:

@@ -241,6 +241,20 @@ def is_known(cached, value) -> bool:
         return False
 
 
+def test_a_thread_that_cannot_be_started_is_started_later(make, source, monkeypatch) -> None:
+    """The limit of threads is reached for a moment."""
+    cached = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, 'start', refused)
+        with pytest.raises(RuntimeError):
+            cached.get()
+    assert cached.get().value == 1
+
+
+def refused(_thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_forked_process_has_a_thread_of_its_own(make, source) -> None:
     """nova-scheduler forks its workers, perhaps while the thread is at work."""
     cached = make()
