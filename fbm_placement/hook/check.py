@@ -77,7 +77,7 @@ def _run(program: list[str], operation: str, statuses: tuple[int, ...]) -> Itera
     message = ' '.join(done.stderr.split())
     good = done.returncode in statuses and not done.stdout and BROKEN not in message
     # A refusal has a reason.
-    if not good or (done.returncode and not message.startswith('fbm hook on ')):
+    if not good or (done.returncode and not message.startswith('fbm hook')):
         yield (
             f'{seen} ended with status {done.returncode}, stdout "{done.stdout[:200]}", '
             f'stderr "{message[:500]}"; {expected}'

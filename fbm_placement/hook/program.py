@@ -505,15 +505,18 @@ def report(decision, operation, host, who, message):
     """Write the hook's one line to stderr and to the system's log.
 
     libvirt drops the stderr of a hook that lets a guest pass, and where the store hangs, libvirt's
-    clean-up after a refusal hangs too.
+    clean-up after a refusal hangs too. That of a refused boot is the server's fault in Nova: a
+    tenant reads it, and must not learn names of hosts.
     """
     start, starts = ARRIVALS[operation]
     passes = f'{starts} here unchecked' if decision == PASS else f'{starts} here anyway'
     what = f'may not {start} here' if decision == REFUSE else passes
     warning = '' if decision == REFUSE else 'warning: '
-    line = f'{warning}fbm hook on {host}: guest {who} {what}: {message}'
+    text = f': guest {who} {what}: {message}'
+    line = f'{warning}fbm hook on {host}{text}'
+    shown = f'fbm hook{text}' if decision == REFUSE and operation == 'prepare' else line
     try:
-        os.write(2, line.encode('ascii', 'replace') + b'\n')
+        os.write(2, shown.encode('ascii', 'replace') + b'\n')
     except OSError:
         pass
     if who.startswith(CHECK_NAME):

@@ -48,9 +48,9 @@ class ComputeHost(FbmHost):
         return own_traits(self.compute)
 
     def refusal(self, guest: str, uuid: str, reason: str, doing: str = 'start') -> str:
-        return (
-            f'fbm hook on {self.host.name}: guest {guest} ({uuid}) may not {doing} here: {reason}'
-        )
+        """Return the hook's line; a tenant reads why a boot is refused, so it names no host."""
+        where = '' if doing == 'start' else f' on {self.host.name}'
+        return f'fbm hook{where}: guest {guest} ({uuid}) may not {doing} here: {reason}'
 
 
 def passes_until(agent: Daemon, happened: Callable[[str], bool], most: int = 4) -> list[str]:

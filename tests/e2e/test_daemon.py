@@ -90,7 +90,7 @@ def test_a_broken_hook(boot, attempt, enabled, sturdy, broken):
             f'the hook itself is broken: {PYTHON} -IS {HOOK}.py ended with status 127; '
             'run "fbm-status hook check"'
         )
-        line = f'fbm hook on sturdy: {reason.format(refused.name)}'
+        line = f'fbm hook: {reason.format(refused.name)}'
         assert done.returncode
         assert done.stderr.rstrip().endswith(line), done.stderr
 

@@ -256,7 +256,9 @@ def test_refusals_are_logged(attempt, spare, system_log):
     with spare.agent():
         assert attempt(spare.host, refused).returncode
     line = system_log.recv(4096).decode()
-    assert line.endswith(f'fbm-hook: {spare.refusal(refused.name, refused.uuid, NOT_FILE_BACKED)}')
+    refusal = spare.refusal(refused.name, refused.uuid, NOT_FILE_BACKED)
+    named = refusal.replace('fbm hook', f'fbm hook on {spare.host.name}')
+    assert line.endswith(f'fbm-hook: {named}')
 
 
 def test_the_mode_follows_the_file(boot, attempt, spare):

@@ -107,7 +107,7 @@ def test_the_hook_is_the_last_check(cloud, create):
     try:
         server = create(host='ram')
         assert server.status == 'ERROR'
-        lines = [line for line in node.compute.output.splitlines() if 'fbm hook on ram' in line]
+        lines = [line for line in node.compute.output.splitlines() if 'fbm hook: guest' in line]
         assert any('its memory is not file-backed' in line for line in lines), node.compute.tail()
         assert server.show()['OS-EXT-SRV-ATTR:instance_name'] not in node.host.virsh('list').stdout
         found = node.status('upgrade', 'check', '--json').stdout
