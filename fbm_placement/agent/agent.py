@@ -176,10 +176,7 @@ class Agent:
             raise
         except errors.NotFoundError as exc:
             if used.reconciler is None:
-                raise errors.PlacementError(
-                    f"{exc}; this is not Placement's root: check [placement]endpoint_override, or "
-                    'the catalogue (openstack catalog list)'
-                ) from exc
+                raise
             self._connection = replace(used, reconciler=None)
             # One that is created again under the same UUID is another provider.
             self.notices.replace('reached', None)

@@ -31,12 +31,9 @@ class PlacementClient:
         return exchange(self._send, 'PUT', path, body=body)
 
     def providers(self, **query: str) -> list[Provider]:
-        """Return the provider with this ``uuid`` or ``name``, or all with the trait ``required``.
-
-        It is a query for a UUID too: a 404 then shows that this is not Placement's root.
-        """
+        """Return the one with this ``uuid`` or ``name``, or all with the trait ``required``."""
         path = '/resource_providers'
-        with _answer(path, self.get(path, **query)) as body:
+        with _answer(path, self._list(path, **query)) as body:
             return [_provider(record) for record in body['resource_providers']]
 
     def inventory(self, uuid: str) -> tuple[int, Inventory | None]:
@@ -74,7 +71,7 @@ class PlacementClient:
 
     def existing_traits(self, wanted: Collection[str], **query: str) -> frozenset[str]:
         """Return those of the ``wanted`` traits that exist; with ``associated``, on a provider."""
-        listed = self.get('/traits', name='in:' + ','.join(sorted(wanted)), **query)
+        listed = self._list('/traits', name='in:' + ','.join(sorted(wanted)), **query)
         with _answer('/traits', listed) as body:
             return _names(body['traits'])
 
@@ -88,6 +85,16 @@ class PlacementClient:
     def create_trait(self, name: str) -> None:
         """Create a trait, if it doesn't exist yet; BadRequestError: not a ``CUSTOM_`` name."""
         self.put(f'/traits/{name}')
+
+    def _list(self, path: str, **query: str) -> Json:
+        """Ask for what each Placement has: a 404 shows that this is not its root."""
+        try:
+            return self.get(path, **query)
+        except errors.NotFoundError as exc:
+            raise errors.PlacementError(
+                f"{exc}; this is not Placement's root: check [placement]endpoint_override, or the "
+                'catalogue (openstack catalog list)'
+            ) from exc
 
     def _put(self, path: str, generation: int, record: Mapping[str, Any]) -> int:
         sent = {'resource_provider_generation': generation, **record}

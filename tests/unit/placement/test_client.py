@@ -186,3 +186,18 @@ def test_json_of_the_wrong_shape(call, body):
     assert str(caught.value).startswith(f'{path}: JSON that is not what Placement answers here')
     assert str(caught.value).endswith('does [placement] point to another service?')
     assert len(placement.sent) == 1
+
+
+@pytest.mark.parametrize('call', ['providers', 'missing'])
+def test_an_endpoint_that_is_not_placements_root(call):
+    """Each Placement has these lists, so it is not that something is missing there."""
+
+    def send(_method, _url, _body):
+        response = requests.Response()
+        response.status_code = 404
+        response.raw = io.BytesIO(json.dumps({'errors': [{'detail': 'Not found.'}]}).encode())
+        return response
+
+    with pytest.raises(errors.PlacementError, match="this is not Placement's root") as caught:
+        CALLS[call](PlacementClient(send))
+    assert not isinstance(caught.value, errors.NotFoundError)
