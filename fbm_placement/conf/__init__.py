@@ -56,7 +56,7 @@ def load(  # noqa: PLR0913 - by name, and most have a default
     conf.register_opts(file_backed_memory.AGENT_OPTS, group=file_backed_memory.GROUP)
     conf.register_cli_opts([*cli_opts, *flags])
     try:
-        with _source_errors(conf.source_errors):
+        with _source_errors(conf.source_errors), _home_of_nova():
             conf(
                 args=list(args),
                 project='nova',
@@ -75,6 +75,20 @@ def load(  # noqa: PLR0913 - by name, and most have a default
     if not conf.config_file and not conf.config_dir and needs_files(conf):
         raise errors.ConfigurationError([_nothing_found()])
     return conf
+
+
+@contextlib.contextmanager
+def _home_of_nova() -> Iterator[None]:
+    """Let root find what the agent finds as user nova: root's home may have an old copy of it."""
+    root, found = os.path.expanduser('~root'), os.path.expanduser('~nova')
+    replaced = os.environ.get('HOME') == root and found != '~nova'
+    if replaced:
+        os.environ['HOME'] = found
+    try:
+        yield
+    finally:
+        if replaced:
+            os.environ['HOME'] = root
 
 
 def _register_logging(conf: Config) -> list[cfg.Opt]:
@@ -121,7 +135,8 @@ def _source_errors(found: list[str]) -> Iterator[None]:
 
 
 def _nothing_found() -> str:
-    home = os.path.expanduser('~')
+    with _home_of_nova():
+        home = os.path.expanduser('~')
     return (
         'no configuration: expected nova.conf, nova-compute.conf or nova.conf.d, as nova-compute '
         f'reads them, in {home}/.nova, {home}, /etc/nova or /etc; name the files that '

@@ -5,6 +5,7 @@ import ast
 import os
 import pathlib
 import sys
+from types import SimpleNamespace
 
 import pytest
 from oslo_config import cfg
@@ -246,6 +247,20 @@ def test_no_file_at_all(home):
     assert reason.startswith('no configuration: expected nova.conf, nova-compute.conf')
     assert f'{home.path}/.nova' in reason
     assert '--config-file PATH' in reason
+
+
+def test_a_copy_in_the_home_of_root(home, monkeypatch):
+    """Root finds what the agent finds, which runs as nova."""
+    for user in ('root', 'nova'):
+        home.write(f'[DEFAULT]\nstate_path = /{user}\n', f'../{user}/nova.conf')
+    homes = {user: SimpleNamespace(pw_dir=str(home.path / user)) for user in ('root', 'nova')}
+    monkeypatch.setattr('pwd.getpwnam', homes.__getitem__)
+    monkeypatch.setattr(cfg, '_get_config_dirs', lambda project=None: [os.path.expanduser('~')])
+    monkeypatch.setenv('HOME', homes['root'].pw_dir)
+    assert home.load().state_path == '/nova'
+    assert os.environ['HOME'] == homes['root'].pw_dir
+    del homes['nova']
+    assert home.load().state_path == '/root'
 
 
 @pytest.mark.parametrize('option', ['--config-file', '--config-dir'])
