@@ -18,9 +18,6 @@ from fbm_placement.notices import is_due
 
 LOG = log.getLogger(__name__)
 
-USABLE_INTERVALS = 5
-"""For so many refresh intervals an answer is used while Placement gives no younger one."""
-
 RETRY_SECONDS = 5.0
 """After a failure the next attempt begins earlier than after a success."""
 
@@ -46,31 +43,34 @@ class Cache(Generic[T]):
         self,
         read: Callable[[RequestContext], T],
         seconds: float,
+        usable_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Read a value every so many seconds, from the first ``get`` on.
 
         :param read: may raise FileBackedMemoryError
+        :param usable_seconds: for so long a value is used while Placement gives no younger one
         """
         self._read = read
-        self._seconds = seconds
+        self.seconds = seconds
+        self.usable_seconds = usable_seconds
         self._readers: dict[int, _Reader[T]] = {}
         self.now = clock
 
     def get(self, earliest: float | None = None) -> Answered[T]:
-        """Return the last value; it is at most five intervals old, or begun at ``earliest``.
+        """Return the last value; it is young enough to be used, or begun at ``earliest``.
 
         Waits only where there is none, and not where the last attempt to read one has failed.
 
         :raises FileBackedMemoryError: there is no such value
         """
         if earliest is None:
-            earliest = self.now() - USABLE_INTERVALS * self._seconds
+            earliest = self.now() - self.usable_seconds
         # A thread and its locks do not survive a fork, and nova-scheduler forks its workers.
         pid = os.getpid()
         reader = self._readers.get(pid)
         if reader is None:
-            new = _Reader(self._read, self._seconds, self.now)
+            new = _Reader(self._read, self.seconds, self.usable_seconds, self.now)
             reader = self._readers.setdefault(pid, new)
         return reader.get(earliest)
 
@@ -84,10 +84,15 @@ class _Reader(Generic[T]):
     """What one process knows, and its thread."""
 
     def __init__(
-        self, read: Callable[[RequestContext], T], seconds: float, now: Callable[[], float]
+        self,
+        read: Callable[[RequestContext], T],
+        seconds: float,
+        usable_seconds: float,
+        now: Callable[[], float],
     ) -> None:
         self._read = read
         self._seconds = seconds
+        self._usable_seconds = usable_seconds
         self._now = now
         self._changed = threading.Condition()
         self._latest: Answered[T] | None = None
@@ -179,14 +184,13 @@ class _Reader(Generic[T]):
         if not isinstance(failure, FileBackedMemoryError):
             LOG.error('File-backed memory: the traits could not be read', exc_info=failure)
         age = math.inf if self._latest is None else self._now() - self._latest.begun_at
-        usable = USABLE_INTERVALS * self._seconds
-        if age <= usable:
+        if age <= self._usable_seconds:
             LOG.warning(
                 'File-backed memory: %s; using what Placement answered %.0f s ago, until it is '
                 '%.0f s old',
                 failure,
                 age,
-                usable,
+                self._usable_seconds,
             )
         else:
             LOG.warning('File-backed memory: %s; which hosts fit is not known', failure)

@@ -22,6 +22,12 @@ LOG = log.getLogger(__name__)
 
 _EXAMPLES = 3
 
+USABLE_INTERVALS = 5
+"""For so many refresh intervals an answer is used while Placement gives no younger one."""
+
+TRAITS_SECONDS = 5.0
+"""The pre-filter forbids a trait so soon after the first host has got it."""
+
 
 class FileBackedMemoryFilter(filters.BaseHostFilter):
     """Keeps instances off hosts whose file-backed memory does not fit them.
@@ -43,7 +49,9 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
         self._policy = options.read_policy(nova.conf.CONF)
         self._prefilter_active: bool = own.prefilter
         read = placement.traits_in_use if own.prefilter else placement.providers_by_trait
-        self.cache: Cache[Any] = Cache(read, own.refresh_interval, clock)
+        interval = own.refresh_interval
+        seconds = min(interval, TRAITS_SECONDS) if own.prefilter else interval
+        self.cache: Cache[Any] = Cache(read, seconds, USABLE_INTERVALS * interval, clock)
         """Nova never closes it: the thread ends with the process."""
         active = prefilter.PreFilter(self._policy, self.cache) if own.prefilter else None
         prefilter.register(active)

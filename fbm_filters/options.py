@@ -55,8 +55,9 @@ the trait ``CUSTOM_FILE_BACKED_MEMORY_DISK``.
         help="""
 Seconds between two reads of Placement by a thread of nova-scheduler.
 
-With ``prefilter`` it reads which traits some host has: a small answer. Without it, which hosts
-have them. What was read is used for five of these intervals if Placement does not answer.
+With ``prefilter`` it reads which traits some host has, a small answer, at least every 5 seconds.
+Without it, which hosts have them. What was read is used for five of these intervals if Placement
+does not answer.
 """,
     ),
 )

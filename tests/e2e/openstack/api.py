@@ -136,6 +136,18 @@ class Server:
             raise ProcessError(f'{self.id} is {shown["status"]}, not {status}: {reason}')
         return shown
 
+    def refusal(self) -> str:
+        """Return why it is in ERROR; Nova writes that a moment after the status."""
+        shown: dict[str, Any] = {}
+
+        def has_reason() -> bool:
+            shown.update(self.show())
+            return 'fault' in shown
+
+        wait_until(has_reason, f'a fault of server {self.id}')
+        assert shown['status'] == 'ERROR'
+        return str(shown['fault']['message'])
+
     def guest(self, node: ComputeNode | None = None) -> Guest:
         shown = self.show()
         flavor = shown['flavor']

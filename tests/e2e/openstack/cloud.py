@@ -134,6 +134,10 @@ class Cloud:
         made = self.api.nova('POST', '/servers', {'server': body})['server']
         return Server(self.api, self.nodes, made['id'])
 
+    def let_scheduler_read(self) -> None:
+        """Wait until the scheduler has read which traits some host has: it does every 5 s."""
+        time.sleep(7)
+
     # -- our parts --------------------------------------------------------------------------------
 
     @contextmanager

@@ -52,20 +52,19 @@ def test_a_page_size(cloud, boot, create, size):
     assert in_huge_pages == [size == 'large']
     # The scheduler's filters are skipped for the second.
     for named in ({'host': 'disk'}, {'availability_zone': 'nova:disk'}):
-        refused = create(size, **named).show()
-        assert refused['status'] == 'ERROR'
-        assert refused['OS-EXT-SRV-ATTR:host'] is None
-        assert 'No valid host was found' in refused['fault']['message']
-        assert 'disk' not in refused['fault']['message']
+        refused = create(size, **named)
+        reason = refused.refusal()
+        assert refused.show()['OS-EXT-SRV-ATTR:host'] is None
+        assert 'No valid host was found' in reason
+        assert 'disk' not in reason
 
 
 def test_contradiction(cloud, create):
     """No host fits: the fault names the two needs that exclude each other."""
     cloud.flavor('contradiction', **REQUIRED, **{'hw:mem_page_size': 'small'})
-    shown = create('contradiction').show()
-    assert shown['status'] == 'ERROR'
-    assert 'File-backed memory: change one of these' in shown['fault']['message']
-    assert 'hw:mem_page_size' in shown['fault']['message']
+    reason = create('contradiction').refusal()
+    assert 'File-backed memory: change one of these' in reason
+    assert 'hw:mem_page_size' in reason
 
 
 def test_rebuild(cloud, boot):

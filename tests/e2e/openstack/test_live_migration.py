@@ -69,7 +69,7 @@ def test_a_named_host_of_the_other_kind(cloud, boot, source, target, is_one, nee
             {'host': target, 'block_migration': 'auto'},
             microversion='2.30',
         )
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     assert refused.value.status == 400
     assert reason in refused.value.message
 

@@ -28,9 +28,8 @@ def test_an_unhealthy_store(cloud, boot, create):
         status = cloud.disk.agent.pass_now()
         assert 'cannot hold the capacity: 1024 MiB' in status
         assert cloud.own_traits(cloud.disk) == ENABLED | DISK | CLOSED
-        refused = create(host='disk').show()
-        assert refused['status'] == 'ERROR'
-        assert 'No valid host was found' in refused['fault']['message']
+        cloud.let_scheduler_read()
+        assert 'No valid host was found' in create(host='disk').refusal()
         ended = other.live_migrate('disk')
         assert (
             'named is an unhealthy host, but every instance needs a healthy host' in ended.details
@@ -67,7 +66,8 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     assert cloud.own_traits(ram) == ENABLED | CLOSED
     assert '1 running guest is still file-backed' in ram.status('guests').stdout
     assert 'draining' in ram.status('upgrade', 'check').stdout
-    assert 'No valid host was found' in create(host='ram').show()['fault']['message']
+    cloud.let_scheduler_read()
+    assert 'No valid host was found' in create(host='ram').refusal()
     assert 'named is a host without' in backed.live_migrate('plain').details
     assert_whole(cloud, backed, ram, since=counted, file_backed=True)
     assert backed.live_migrate().succeeded
@@ -85,7 +85,8 @@ def test_turned_off_and_on(cloud, boot, create, ram):
     status = ram.turn(1024)
     assert '1 running guest is not file-backed' in status
     assert cloud.own_traits(ram) == CLOSED
-    assert 'No valid host was found' in create(host='ram').show()['fault']['message']
+    cloud.let_scheduler_read()
+    assert 'No valid host was found' in create(host='ram').refusal()
     assert 'named is a host with file-backed' in plain.live_migrate('disk').details
     assert plain.live_migrate().succeeded
     assert_whole(cloud, plain, cloud.plain, since=counted)

@@ -155,7 +155,7 @@ def with_move(asked, request, states):
 
 def left_by_placement(placement, asked):
     """Ask Placement as the scheduler does, after the pre-filter; return UUIDs, or the refusal."""
-    cache = Cache(traits_in_use, 60)
+    cache = Cache(traits_in_use, 60, 300)
     try:
         PreFilter(read_policy(nova.conf.CONF), cache)(placement.context, asked)
     except exception.RequestFilterFailed as refused:

@@ -49,7 +49,7 @@ def make(source):
     made = []
 
     def make(seconds=60.0):
-        made.append(Cache(source.read, seconds, lambda: source.now))
+        made.append(Cache(source.read, seconds, 5 * seconds, lambda: source.now))
         return made[-1]
 
     yield make

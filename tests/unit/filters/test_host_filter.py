@@ -55,6 +55,20 @@ def left(found):
     return [host.uuid for host in found]
 
 
+@pytest.mark.parametrize(
+    ('prefilter', 'interval', 'seconds', 'usable'),
+    [(True, 60, 5, 300), (True, 2, 2, 10), (False, 60, 60, 300)],
+)
+def test_how_often_it_reads(make, prefilter, interval, seconds, usable) -> None:
+    """The first host that turns unhealthy is left out soon; which hosts there are costs more."""
+    nova.conf.CONF.set_override('refresh_interval', interval, group='file_backed_memory')
+    try:
+        cache = make(prefilter).cache
+    finally:
+        nova.conf.CONF.clear_override('refresh_interval', group='file_backed_memory')
+    assert (cache.seconds, cache.usable_seconds) == (seconds, usable)
+
+
 def test_with_the_prefilter_all_pass(make, placement) -> None:
     assert make(True).filter_all(HOSTS, spec({'hw:mem_page_size': 'small'})) is HOSTS
     assert placement.requests == []

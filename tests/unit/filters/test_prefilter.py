@@ -36,7 +36,7 @@ FAILURES = {
 
 @pytest.fixture
 def made(placement, clock):
-    cache = Cache(traits_in_use, 60, clock)
+    cache = Cache(traits_in_use, 60, 300, clock)
     yield prefilter.PreFilter(Policy(), cache)
     cache.close()
 
