@@ -38,6 +38,9 @@ class OverwriteLoopTest(fleet.FleetTestCase):
         self.now = 1_000_000.0
         clock = types.SimpleNamespace(time=lambda: self.now)
         self.useFixture(fixtures.MockPatch('nova.scheduler.client.report.time', clock))
+        # Nova's test cases let nothing read /sys.
+        for module in ('messages', 'current'):
+            self.useFixture(fixtures.MockPatch(f'fbm_placement.agent.{module}.dram_mib', int))
         self.log = self.useFixture(fixtures.FakeLogger('fbm_placement', level=logging.WARNING))
         self.assertEqual(
             REFRESH, fleet.nova.conf.CONF.compute.resource_provider_association_refresh
