@@ -45,7 +45,7 @@ class CurrentSettings:
         """
         started, self._started = self._started, False
         dram = dram_mib()
-        if not started and (seen is None or reports(self.value, seen, dram)):
+        if not started and (seen is None or self._is_reported(seen, dram)):
             return
         edited = self.edited()
         if edited is None or not goes_by_edit(edited, self.value, seen, dram, started):
@@ -59,6 +59,10 @@ class CurrentSettings:
                 before,
             )
             raise errors.SettingsChanged
+
+    def _is_reported(self, seen: Inventory, dram: int | None) -> bool:
+        """Whether nova.conf need not be read: only a capacity is sure to be no other's."""
+        return self.value.enabled and reports(self.value, self.value, seen, dram)
 
     def edited(self) -> Settings | None:
         """Return what nova.conf has now; None: it can't be used, which is logged once."""

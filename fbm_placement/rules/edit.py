@@ -7,18 +7,24 @@ An agent that is ahead of nova-compute, or behind it, undoes what nova-compute r
 from fbm_placement.model import Inventory, Settings
 
 
-def reports(settings: Settings, seen: Inventory, dram_mib: int | None) -> bool:
-    """Whether nova-compute reports this inventory if it runs with these settings.
+def reports(settings: Settings, other: Settings, seen: Inventory, dram_mib: int | None) -> bool:
+    """Whether nova-compute reports this inventory if it runs with these settings, not ``other``.
 
-    :param dram_mib: this host's DRAM, which it reports while disabled; None: unknown
+    While disabled it reports the host's DRAM. That of a virtual machine may have changed since, so
+    half to twice as much counts too, unless it is the capacity of ``other``.
+
+    :param dram_mib: this host's DRAM now; None: unknown
     """
-    total, ratio = dram_mib, settings.ram_allocation_ratio
     if settings.enabled:
-        total, ratio = settings.capacity_mib, 1.0
-    elif ratio is None:
+        return seen == Inventory.reported(settings.capacity_mib, settings.reserved_mib)
+    ratio = settings.ram_allocation_ratio
+    if ratio is None:
         # Then nova-compute keeps the ratio that the inventory has.
         ratio = seen.allocation_ratio
-    return total is not None and seen == Inventory.reported(total, settings.reserved_mib, ratio)
+    if dram_mib is None or seen != Inventory.reported(seen.total, settings.reserved_mib, ratio):
+        return False
+    is_near = dram_mib <= 2 * seen.total and seen.total <= 2 * dram_mib
+    return seen.total == dram_mib or (is_near and seen.total != other.capacity_mib)
 
 
 def goes_by_edit(
@@ -35,6 +41,6 @@ def goes_by_edit(
 
     :param seen: what Placement has; None: nothing yet
     """
-    new = seen is not None and reports(edited, seen, dram_mib)
-    old = seen is not None and reports(before, seen, dram_mib)
+    new = seen is not None and reports(edited, before, seen, dram_mib)
+    old = seen is not None and reports(before, edited, seen, dram_mib)
     return started if new is old else new

@@ -36,7 +36,14 @@ AS_DRAM = settings(65536)
         (OFF, report(65536), True),
         (OFF, report(65536, reserved=512), False),
         (OFF, report(65536, ratio=1.5), False),
-        (OFF, report(65535), False),
+        # The DRAM has changed since.
+        (OFF, report(65535), True),
+        (OFF, report(32768), True),
+        (OFF, report(32767), False),
+        (OFF, report(131072), True),
+        (OFF, report(131073), False),
+        # The other settings' capacity.
+        (OFF, report(60000), False),
         (settings(0, ratio=1.5), report(65536, ratio=1.5), True),
         (OFF_ANY, report(65536, reserved=512, ratio=1.5), True),
         (OFF_ANY, report(65536, reserved=512, ratio=4.0), True),
@@ -44,19 +51,19 @@ AS_DRAM = settings(65536)
     ],
 )
 def test_what_nova_compute_reports(going_by: Settings, seen: Inventory, *, expected: bool) -> None:
-    assert reports(going_by, seen, DRAM_MIB) is expected
+    assert reports(going_by, settings(60000), seen, DRAM_MIB) is expected
 
 
 @pytest.mark.parametrize('field', ['min_unit', 'max_unit', 'step_size'])
 def test_an_inventory_that_nova_compute_never_reports(field: str) -> None:
     """It was written by hand."""
     for going_by, seen in ((SMALL, report(512)), (OFF, report(65536))):
-        assert not reports(going_by, dataclasses.replace(seen, **{field: 2}), DRAM_MIB)
+        assert not reports(going_by, OFF, dataclasses.replace(seen, **{field: 2}), DRAM_MIB)
 
 
 def test_without_a_known_dram_no_report_shows_a_disabled_host() -> None:
-    assert not reports(OFF, report(65536), None)
-    assert reports(SMALL, report(512), None)
+    assert not reports(OFF, LARGE, report(65536), None)
+    assert reports(SMALL, OFF, report(512), None)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +83,11 @@ def test_without_a_known_dram_no_report_shows_a_disabled_host() -> None:
         # Neither: written by hand, by nova-compute between two edits, or not there yet.
         (SMALL, LARGE, report(700), False, True),
         (SMALL, LARGE, None, False, True),
+        # The capacity is near the DRAM.
+        (OFF, settings(60000), report(60000), False, False),
+        (OFF, settings(60000), report(65000), True, True),
+        (settings(60000), OFF, report(65000), False, False),
+        (settings(60000), OFF, report(60000), True, True),
         # The DRAM is as large as the capacity, so turning it off changes nothing in Placement.
         (OFF, AS_DRAM, report(65536), False, True),
         (AS_DRAM, OFF, report(65536), False, True),
