@@ -5,6 +5,7 @@ A call on a filesystem that hangs is ended by no signal; a child can be left beh
 """
 
 import contextlib
+import gc
 import os
 import pickle
 import select
@@ -61,6 +62,9 @@ class Probe:
 
 
 def _run_child(function: Callable[[], object], writing: int) -> NoReturn:
+    # A socket among the parent's garbage, as of a failed request, would close its number here,
+    # which may be that of the pipe now.
+    gc.disable()
     try:
         # Nothing that waits for the end of this process's output may wait for a stuck child.
         null = os.open(os.devnull, os.O_RDWR)
