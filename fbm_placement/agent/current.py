@@ -44,11 +44,10 @@ class CurrentSettings:
         :param seen: what Placement has, before the agent writes
         """
         started, self._started = self._started, False
-        dram = dram_mib()
-        if not started and (seen is None or self._is_reported(seen, dram)):
+        if not started and (seen is None or self._is_reported(seen)):
             return
         edited = self.edited()
-        if edited is None or not goes_by_edit(edited, self.value, seen, dram, started):
+        if edited is None or not goes_by_edit(edited, self.value, seen, dram_mib(), started):
             return
         before, self.value = self.value, edited
         if str(before) != str(edited):
@@ -60,9 +59,9 @@ class CurrentSettings:
             )
             raise errors.SettingsChanged
 
-    def _is_reported(self, seen: Inventory, dram: int | None) -> bool:
+    def _is_reported(self, seen: Inventory) -> bool:
         """Whether nova.conf need not be read: only a capacity is sure to be no other's."""
-        return self.value.enabled and reports(self.value, self.value, seen, dram)
+        return self.value.enabled and reports(self.value, self.value, seen, None)
 
     def edited(self) -> Settings | None:
         """Return what nova.conf has now; None: it can't be used, which is logged once."""
