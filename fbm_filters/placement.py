@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scheduler's side reads from Placement, through a client of Nova's."""
+"""What the scheduler's side reads from Placement, through Nova's report client."""
 
 import functools
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The definitions of Nova's guests, running or stopped: libvirt's persistent XML.
+"""The definitions of Nova guests, running or stopped: libvirt's persistent XML.
 
 Nova writes it again each time that it starts a guest, and from the same flavor.
 """

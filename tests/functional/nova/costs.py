@@ -43,7 +43,7 @@ class Counter(fixtures.Fixture):
 
     def _setUp(self):
         self.sent = []
-        """Every request of Nova's, in whatever thread: a method and a path."""
+        """Every request that Nova sends, in whatever thread: a method and a path."""
         self._here = threading.local()
         for method in ('get', 'put', 'post', 'delete'):
             self._wrap(report.SchedulerReportClient, method, self._noting_request)

@@ -22,7 +22,7 @@ MICROVERSION = '1.39'
 
 
 class LonePlacement(fixtures.Fixture):
-    """Placement, and a client of Nova's for it, which this project uses too.
+    """Placement, and a Nova report client for it, which this project uses too.
 
     Providers are made, and their traits changed, in its database: a provider costs three requests
     otherwise. Everything is read through its API.

@@ -193,7 +193,7 @@ class IncompatibleTest(cloud.CloudTestCase):
 
 
 class NovasOwnMeansTest(cloud.CloudTestCase):
-    """What of Nova's changes where guests go."""
+    """Nova options and traits that change where guests go."""
 
     def test_isolated_aggregates(self):
         """A flavor must name the very trait of the aggregate."""
