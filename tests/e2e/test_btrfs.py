@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stores on btrfs: each subvolume has a device number of its own, which is in no mountinfo."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 
-from tests.services.process import REPOSITORY
+from tests.e2e.lab import private_mounts
 
 # Mounts a btrfs with subvolumes, and prints what the agent and the hook see of the store in it.
 _SCRIPT = """
@@ -55,15 +51,7 @@ print(json.dumps({
     ],
 )
 def test_a_nested_subvolume(tmp_path, subvolumes, mounted, mount_point, devices_differ):
-    done = subprocess.run(
-        ['unshare', '--mount', sys.executable, '-c', _SCRIPT, str(tmp_path), subvolumes, mounted],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert not done.returncode, done.stderr
-    seen = json.loads(done.stdout)
+    seen = private_mounts.output_of(_SCRIPT, str(tmp_path), subvolumes, mounted)
     assert seen['devices'] is devices_differ
     assert seen['agent'] == seen['hook'] == f'{tmp_path}/mnt{mount_point}'
     assert seen['held'] == 2**20

@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mount of a path, compared with the one that the kernel opens it on."""
 
-import json
-import subprocess
-import sys
-
-from tests.services.process import REPOSITORY
+from tests.e2e.lab import private_mounts
 
 # Prints for each path the mount that was found, and the kernel's (proc_pid_fdinfo(5)).
 _SCRIPT = r"""
@@ -40,14 +36,6 @@ print(json.dumps(found))
 
 
 def test_the_mount_of_a_path_is_the_kernels(tmp_path):
-    done = subprocess.run(
-        ['unshare', '--mount', sys.executable, '-c', _SCRIPT, str(tmp_path)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert not done.returncode, done.stderr
-    found = json.loads(done.stdout)
+    found = private_mounts.output_of(_SCRIPT, str(tmp_path))
     assert len({kernel for _, _, kernel in found}) == 10
     assert [one for one in found if one[1] != one[2]] == []

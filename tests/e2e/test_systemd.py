@@ -323,14 +323,14 @@ def test_nova_compute_waits_for_the_check(running):
     running.wait_for(AGENT, 'ActiveState', 'active')
     # As after an uninstallation in the wrong order.
     unit = '/usr/local/lib/systemd/system/fbm-check.service'
-    running.type(f'mv {unit} /root && systemctl daemon-reload')
+    running.type(f'mv {unit} {unit}.away && systemctl daemon-reload')
     running.type('systemctl stop nova-compute')
     running.type('systemctl start nova-compute', good=(5,))
     for command in commands(CHECK, 'Turn it off'):
         running.type(command)
     running.type('systemctl start nova-compute')
     assert not running.path('/etc/systemd/system/nova-compute.service.d').exists()
-    running.type(f'mv /root/fbm-check.service {unit} && systemctl daemon-reload')
+    running.type(f'mv {unit}.away {unit} && systemctl daemon-reload')
 
 
 # Upgrade, uninstall

@@ -71,6 +71,12 @@ class Page:
             assert re.search('.*?'.join(map(re.escape, pieces)), printed), printed
         return printed
 
+    def stop_and_start(self, server):
+        self.type(STOP, server)
+        server.wait_for('SHUTOFF')
+        self.type(START, server)
+        server.wait_for('ACTIVE')
+
     def _run(self, words):
         if words[0] == 'openstack':
             return self._openstack.text(*words[1:])
@@ -120,10 +126,7 @@ def test_turning_on(cloud, ram, boot):
     page.type(RESTART)
     page.type(DOCTOR)
     page.type(LIVE, leaving)
-    page.type(STOP, staying)
-    staying.wait_for('SHUTOFF')
-    page.type(START, staying)
-    staying.wait_for('ACTIVE')
+    page.stop_and_start(staying)
     cloud.passes_until_open(ram)
     page.type(DOCTOR)
     page.type('openstack resource provider trait list')
@@ -175,10 +178,7 @@ def test_turning_off(cloud, ram, boot):
     ram.set_capacity(0)
     page.type(RESTART)
     page.type(DOCTOR)
-    page.type(STOP, staying)
-    staying.wait_for('SHUTOFF')
-    page.type(START, staying)
-    staying.wait_for('ACTIVE')
+    page.stop_and_start(staying)
     cloud.passes_until_open(ram)
     page.type(DOCTOR)
     page.type(OPEN)
